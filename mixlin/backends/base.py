@@ -1,0 +1,212 @@
+"""The protocol that every compute engine implements."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating[Any]]
+Tensor = Any
+"""What a backend computes on: an ndarray, a torch.Tensor, a tile tensor."""
+
+
+class BackendNotAvailableError(ImportError):
+    """The package or the device behind a backend is missing."""
+
+
+class Backend(ABC):
+    """Operations of the forward pass, coarse enough to fuse, none a whole model.
+
+    A tensor of rows has shape ``(n, C, K)``: windows, channels, columns. A weight has shape
+    ``(G, K, M)`` where the group axis ``G`` is 1 (shared by all channels) or ``C`` and
+    broadcasts against the channel axis. Opening a device belongs into the first operation, never
+    into the constructor; an instance pickles and clones as its spec.
+
+    Parameters
+    ----------
+    device : str or None
+        The device part of the spec ``"name[:device[:dtype]]"``.
+    dtype : str or None
+        The dtype part of the spec.
+    """
+
+    name: str = ""
+
+    def __init__(self, device: str | None = None, dtype: str | None = None) -> None:
+        self.device = device
+        self.dtype = dtype
+
+    @property
+    def spec(self) -> str:
+        """The string that :func:`mixlin.backends.resolve` turns back into this backend."""
+        if self.dtype is not None:
+            return f"{self.name}:{self.device or ''}:{self.dtype}"
+        return self.name if self.device is None else f"{self.name}:{self.device}"
+
+    def __repr__(self) -> str:
+        return f"<mixlin backend {self.spec!r}>"
+
+    def __reduce__(self) -> tuple[Callable[[str], Backend], tuple[str]]:
+        from . import resolve
+
+        return resolve, (self.spec,)
+
+    def __sklearn_clone__(self) -> Backend:
+        return self
+
+    def rows_per_block(self, n_channels: int, n_columns: int) -> int | None:
+        """Return how many windows one forward pass takes; ``None`` for all at once."""
+        return None
+
+    @abstractmethod
+    def put(self, array: FloatArray) -> Tensor:
+        """Place a float64 host array on the device, in the dtype of the backend."""
+
+    @abstractmethod
+    def get(self, tensor: Tensor) -> npt.NDArray[np.float64]:
+        """Bring a tensor back as a float64 host array."""
+
+    @abstractmethod
+    def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
+        """Give ``x`` another shape with the same elements in the same order."""
+
+    @abstractmethod
+    def concat(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Join tensors along their last axis."""
+
+    @abstractmethod
+    def linear(
+        self,
+        x: Tensor,
+        w: Tensor,
+        b: Tensor | None = None,
+        *,
+        activation: str | None = None,
+        add: Tensor | None = None,
+        axis: int = -1,
+    ) -> Tensor:
+        """Return ``activation(x @ w + b + add)``.
+
+        Parameters
+        ----------
+        x : tensor of shape (n, C, K) or (n, C, S, K)
+        w : tensor of shape (G, K, M)
+        b : tensor of shape (G, M), optional
+        activation : {"relu", "gelu", "elu", "tanh", "sigmoid"}, optional
+        add : tensor of the output's shape, optional
+        axis : {-1, -2}
+            -1 maps the columns of every channel. -2 mixes channels: ``x`` is ``(n, C, K)``,
+            ``w`` is ``(1, C, D)``, ``b`` is ``(1, D)`` and the result ``(n, D, K)``.
+
+        Returns
+        -------
+        tensor of shape (n, C, M), (n, C, S, M) or (n, D, K)
+        """
+
+    @abstractmethod
+    def power(self, x: Tensor, n_bins: int) -> Tensor:
+        """Return the normalized periodogram of every row.
+
+        Parameters
+        ----------
+        x : tensor of shape (n, C, L)
+            Rows whose level was removed; zero-padded to ``2 * n_bins`` samples.
+        n_bins : int, at least ``L / 2``
+            Bins ``0 ... n_bins - 1`` of a transform of length ``2 * n_bins`` are kept.
+
+        Returns
+        -------
+        tensor of shape (n, C, n_bins)
+            Sums to one over the bins; a row of zeros stays zero.
+        """
+
+    @abstractmethod
+    def gate(
+        self,
+        logits: Tensor,
+        top_k: int | None = None,
+        temperature: float = 1.0,
+        scores: Sequence[tuple[Tensor, float]] = (),
+    ) -> Tensor:
+        """Turn logits into weights on the simplex.
+
+        Parameters
+        ----------
+        logits : tensor of shape (..., E)
+        top_k : int, optional
+            Only the ``top_k`` largest logits get weight; of equal ones, those that come first.
+        temperature : float
+            Logits are divided by it.
+        scores : sequence of (tensor of shape (n, C, E), float)
+            Positive losses of the experts on the window itself (:meth:`energy`,
+            :meth:`backtest`); ``exponent * log(score)`` is subtracted from the logits.
+
+        Returns
+        -------
+        tensor of the broadcast shape, non-negative, summing to one over the last axis
+        """
+
+    @abstractmethod
+    def mix(self, x: Tensor, w: Tensor, b: Tensor | None, g: Tensor) -> Tensor:
+        """Return the gate-weighted sum of the experts' outputs, packed in one product.
+
+        Parameters
+        ----------
+        x : tensor of shape (n, C, K)
+        w : tensor of shape (G, K, E * H)
+            Expert ``e`` owns columns ``e * H ... (e + 1) * H - 1``.
+        b : tensor of shape (G, E * H), optional
+        g : tensor of shape (n, 1 or C, E), or (n, 1 or C, H, E) with a gate per step
+
+        Returns
+        -------
+        tensor of shape (n, C, H)
+        """
+
+    @abstractmethod
+    def energy(self, x: Tensor, u: Tensor) -> Tensor:
+        """Return ``sum((x @ u[e]) ** 2)`` of every row and expert.
+
+        Parameters
+        ----------
+        x : tensor of shape (n, C, L)
+        u : tensor of shape (E, L, R)
+
+        Returns
+        -------
+        tensor of shape (n, C, E)
+        """
+
+    @abstractmethod
+    def backtest(self, x: Tensor, w: Tensor, step: int) -> Tensor:
+        """Score experts on folds inside the context.
+
+        A fold is ``L + H`` consecutive values: the expert sees the first ``L`` and is held
+        against the last ``H``. The newest fold ends with the context, each further one ``step``
+        values earlier, as many as fit.
+
+        Parameters
+        ----------
+        x : tensor of shape (n, C, T)
+            Contexts measured from their level, ``T >= L + H``.
+        w : tensor of shape (E, L, H)
+        step : int
+            Distance between folds.
+
+        Returns
+        -------
+        tensor of shape (n, C, E)
+            Mean absolute error over folds and steps.
+        """
+
+    @abstractmethod
+    def compile(self, fn: Callable[..., Tensor], key: object) -> Callable[..., Tensor]:
+        """Return a version of ``fn`` that may be recorded or fused; ``key`` names its shapes."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the device. The next operation opens it again."""

@@ -1,0 +1,171 @@
+"""The float64 reference engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.fft import rfft
+from scipy.special import erf, softmax
+
+from .base import Backend, FloatArray
+
+Float64Array = npt.NDArray[np.float64]
+
+_BLOCK_ELEMENTS = 2**18  # 2 MiB of float64 columns: a block is normalized and multiplied in cache
+
+
+def _elu(x: Float64Array) -> Float64Array:
+    return np.where(x > 0, x, np.expm1(np.minimum(x, 0.0)))
+
+
+_ACTIVATIONS: dict[str, Callable[[Float64Array], Float64Array]] = {
+    "relu": lambda x: np.maximum(x, 0.0),
+    "gelu": lambda x: 0.5 * x * (1.0 + erf(x / np.sqrt(2.0))),
+    "elu": _elu,
+    "tanh": np.tanh,
+    "sigmoid": lambda x: 1.0 / (1.0 + np.exp(-x)),
+}
+
+
+def _product(x: Float64Array, w: Float64Array) -> Float64Array:
+    """Multiply rows (n, C, ..., K) by weights (G, K, M), G = 1 or C."""
+    if w.shape[0] == 1:
+        rows = x.reshape(-1, x.shape[-1])
+        return (rows @ w[0]).reshape(*x.shape[:-1], w.shape[2])
+    by_channel = np.moveaxis(x, 1, 0)
+    rows = by_channel.reshape(x.shape[1], -1, x.shape[-1])
+    out = np.matmul(rows, w).reshape(*by_channel.shape[:-1], w.shape[2])
+    return np.moveaxis(out, 0, 1)
+
+
+class NumpyBackend(Backend):
+    """Reference implementation on numpy arrays, always in float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixlin.backends import resolve
+    >>> backend = resolve("numpy")
+    >>> backend.gate(np.log([[1.0, 3.0, 6.0]]), top_k=2).round(3).tolist()
+    [[0.0, 0.333, 0.667]]
+    """
+
+    name = "numpy"
+
+    def __init__(self, device: str | None = None, dtype: str | None = None) -> None:
+        if device not in (None, "", "cpu") or dtype not in (None, "float64"):
+            raise ValueError(
+                f"backend 'numpy' computes on the CPU in float64; got device={device!r}, "
+                f"dtype={dtype!r}. Use backend='numpy'."
+            )
+        super().__init__()
+
+    def rows_per_block(self, n_channels: int, n_columns: int) -> int | None:
+        return max(1, _BLOCK_ELEMENTS // max(1, n_channels * n_columns))
+
+    def put(self, array: FloatArray) -> Float64Array:
+        return np.asarray(array, dtype=np.float64)
+
+    def get(self, tensor: Any) -> Float64Array:
+        return np.asarray(tensor, dtype=np.float64)
+
+    def reshape(self, x: Float64Array, shape: Sequence[int]) -> Float64Array:
+        return x.reshape(tuple(shape))
+
+    def concat(self, tensors: Sequence[Float64Array]) -> Float64Array:
+        return np.concatenate(tuple(tensors), axis=-1)
+
+    def linear(
+        self,
+        x: Float64Array,
+        w: Float64Array,
+        b: Float64Array | None = None,
+        *,
+        activation: str | None = None,
+        add: Float64Array | None = None,
+        axis: int = -1,
+    ) -> Float64Array:
+        if axis == -2:
+            out = np.matmul(w[0].T, x)
+            if b is not None:
+                out += b[0][:, None]
+        else:
+            out = _product(x, w)
+            if b is not None:
+                out += b if out.ndim == 3 else b[:, None, :]
+        if add is not None:
+            out += add
+        return out if activation is None else _ACTIVATIONS[activation](out)
+
+    def power(self, x: Float64Array, n_bins: int) -> Float64Array:
+        if x.shape[-1] > 2 * n_bins:
+            raise ValueError(
+                f"power needs n_bins >= {-(-x.shape[-1] // 2)} for rows of length "
+                f"{x.shape[-1]}; got n_bins={n_bins}."
+            )
+        spectrum = np.abs(rfft(x, 2 * n_bins, axis=-1)[..., :n_bins]) ** 2
+        total = spectrum.sum(axis=-1, keepdims=True)
+        return np.divide(spectrum, total, out=np.zeros_like(spectrum), where=total > 0)
+
+    def gate(
+        self,
+        logits: Float64Array,
+        top_k: int | None = None,
+        temperature: float = 1.0,
+        scores: Sequence[tuple[Float64Array, float]] = (),
+    ) -> Float64Array:
+        for score, exponent in scores:
+            evidence = exponent * np.log(np.maximum(score, np.finfo(np.float64).tiny))
+            logits = logits - (evidence if logits.ndim == 3 else evidence[:, :, None, :])
+        if top_k is not None and top_k < logits.shape[-1]:
+            order = np.argsort(-logits, axis=-1, kind="stable")
+            keep = np.zeros(logits.shape, dtype=bool)
+            np.put_along_axis(keep, order[..., :top_k], True, axis=-1)
+            logits = np.where(keep, logits, -np.inf)
+        weights: Float64Array = softmax(logits / temperature, axis=-1)
+        return weights
+
+    def mix(
+        self, x: Float64Array, w: Float64Array, b: Float64Array | None, g: Float64Array
+    ) -> Float64Array:
+        experts = self.linear(x, w, b)
+        experts = experts.reshape(*experts.shape[:-1], g.shape[-1], -1)
+        if g.ndim == 3:
+            return np.matmul(g[:, :, None, :], experts)[:, :, 0, :]
+        return np.einsum("ncke,ncek->nck", np.broadcast_to(g, _spread(g, experts)), experts)
+
+    def energy(self, x: Float64Array, u: Float64Array) -> Float64Array:
+        projected = np.einsum("ncl,elr->ncer", x, u, optimize=True)
+        return np.einsum("ncer,ncer->nce", projected, projected)
+
+    def backtest(self, x: Float64Array, w: Float64Array, step: int) -> Float64Array:
+        n_experts, lookback, horizon = w.shape
+        length = lookback + horizon
+        if x.shape[-1] < length:
+            raise ValueError(
+                f"backtest needs contexts of at least lookback + horizon = {length} values; "
+                f"got {x.shape[-1]}. Use shorter experts or a longer context."
+            )
+        folds = np.lib.stride_tricks.sliding_window_view(x, length, axis=-1)[:, :, ::-1][
+            :, :, ::step
+        ]
+        packed = w.transpose(1, 0, 2).reshape(lookback, n_experts * horizon)
+        out = np.empty((*x.shape[:2], n_experts))
+        for row, fold in enumerate(folds):  # bounds the memory of the folds' forecasts
+            forecast = (fold[..., :lookback] @ packed).reshape(*fold.shape[:2], n_experts, horizon)
+            error = np.abs(forecast - fold[:, :, None, lookback:])
+            out[row] = error.mean(axis=(1, 3))
+        return out
+
+    def compile(self, fn: Callable[..., Any], key: object) -> Callable[..., Any]:
+        return fn
+
+    def close(self) -> None:
+        return None
+
+
+def _spread(g: Float64Array, experts: Float64Array) -> tuple[int, ...]:
+    return (g.shape[0], experts.shape[1], *g.shape[2:])

@@ -1,0 +1,145 @@
+"""The level and scale of a window, taken on the host in float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+LEVELS = ("none", "last", "mean")
+NORMALIZATIONS = (None, "last", "mean", "revin")
+REVIN_EPS = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class Normalization:
+    """How a window's level and scale are measured.
+
+    Parameters
+    ----------
+    level : {"none", "last", "mean"}
+        "none" measures every window from the fixed reference level of its channel.
+    scaled : bool
+        Whether the window's standard deviation is used.
+    eps : float or array of shape (C,)
+        Keeps the scale of a constant window positive. In squared data units under the root, in
+        data units outside of it.
+    ddof : {0, 1}
+        Divisor ``L - ddof`` of the variance.
+    eps_inside : bool
+        ``sqrt(var + eps)`` (RevIN) or ``sqrt(var) + eps`` (Super-Linear).
+
+    References
+    ----------
+    .. [1] T. Kim et al., "Reversible instance normalization for accurate time-series
+       forecasting against distribution shift", ICLR 2022.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixlin.normalization import Normalization
+    >>> windows = np.array([[[1.0, 2.0, 6.0]]])
+    >>> centered, level, _ = Normalization("mean").measure(windows, np.zeros(1))
+    >>> level.tolist(), centered.tolist()
+    ([[3.0]], [[[-2.0, -1.0, 3.0]]])
+    """
+
+    level: str = "none"
+    scaled: bool = False
+    eps: float | FloatArray = REVIN_EPS
+    ddof: int = 0
+    eps_inside: bool = True
+
+    def __post_init__(self) -> None:
+        if self.level not in LEVELS:
+            raise ValueError(f"level must be one of {LEVELS}; got {self.level!r}.")
+
+    def measure(
+        self, windows: npt.NDArray[np.floating], reference: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray | None]:
+        """Measure windows from their level.
+
+        Parameters
+        ----------
+        windows : array of shape (n_windows, n_channels, lookback)
+        reference : array of shape (1,) or (n_channels,)
+            The level of every window where ``level="none"``.
+
+        Returns
+        -------
+        centered : array of shape (n_windows, n_channels, lookback)
+            Float64, a new array.
+        level : array of shape (n_windows or 1, n_channels or 1)
+        scale : array of shape (n_windows, n_channels), or None
+        """
+        if self.level == "none":
+            level = reference[None, :]
+        elif self.level == "last":
+            level = windows[:, :, -1].astype(np.float64)
+        else:
+            level = windows.mean(axis=2, dtype=np.float64)
+        centered = np.subtract(windows, level[:, :, None], dtype=np.float64)
+        if self.level == "mean":  # the rounding of a mean far from zero, taken out again
+            residue = centered.mean(axis=2)
+            level = level + residue
+            centered -= residue[:, :, None]
+        return centered, level, self.scale_of(centered) if self.scaled else None
+
+    def scale_of(self, centered: FloatArray) -> FloatArray:
+        """Return the scale of windows already measured from some level.
+
+        Parameters
+        ----------
+        centered : array of shape (n_windows, n_channels, lookback)
+
+        Returns
+        -------
+        array of shape (n_windows, n_channels)
+        """
+        length = centered.shape[2]
+        squares = np.einsum("ncl,ncl->nc", centered, centered)
+        if self.level != "mean":
+            squares = squares - length * centered.mean(axis=2) ** 2
+        variance = np.maximum(squares, 0.0) / max(1, length - self.ddof)
+        if self.eps_inside:
+            return np.sqrt(variance + self.eps)
+        return np.sqrt(variance) + self.eps
+
+    def functional(self, lookback: int) -> FloatArray:
+        """Return the weights r of the level ``r @ window``; zeros where ``level="none"``.
+
+        Parameters
+        ----------
+        lookback : int
+
+        Returns
+        -------
+        array of shape (lookback,)
+        """
+        weights = np.zeros(lookback)
+        if self.level == "last":
+            weights[-1] = 1.0
+        elif self.level == "mean":
+            weights[:] = 1.0 / lookback
+        return weights
+
+
+def named_normalization(name: str | None, eps: float | FloatArray = REVIN_EPS) -> Normalization:
+    """Return the normalization of an estimator's parameter.
+
+    Parameters
+    ----------
+    name : {None, "last", "mean", "revin"}
+    eps : float or array of shape (C,)
+        Used by "revin" only.
+
+    Returns
+    -------
+    Normalization
+    """
+    if name == "revin":
+        return Normalization("mean", scaled=True, eps=eps)
+    return Normalization(name or "none")

@@ -1,0 +1,15 @@
+"""Solvers: exact solutions from sums over windows."""
+
+from .exact import ExactSolver, LinearProblem, LinearSolution, solve_linear, solve_ridge
+from .gram import DenseSums, SeriesSums, WindowSums
+
+__all__ = [
+    "DenseSums",
+    "ExactSolver",
+    "LinearProblem",
+    "LinearSolution",
+    "SeriesSums",
+    "WindowSums",
+    "solve_linear",
+    "solve_ridge",
+]
