@@ -1,3 +1,29 @@
 """mixlin: exact linear forecasters and mixtures of linear experts, scikit-learn style."""
 
+from .backends import BackendNotAvailableError, config_context, get_config, set_config
+from .base import load
+from .decomposition import SeriesDecomposer, decompose
+from .estimators import (
+    DLinearForecaster,
+    LinearForecaster,
+    NLinearForecaster,
+    RLinearForecaster,
+)
+from .solvers import ExactSolver
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "BackendNotAvailableError",
+    "DLinearForecaster",
+    "ExactSolver",
+    "LinearForecaster",
+    "NLinearForecaster",
+    "RLinearForecaster",
+    "SeriesDecomposer",
+    "config_context",
+    "decompose",
+    "get_config",
+    "load",
+    "set_config",
+]

@@ -35,6 +35,13 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, 
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .moving_average import (
+    check_kernel_size,
+    check_series,
+    moving_average,
+    moving_average_matrix,
+)
+
 __all__ = [
     "Decomposition",
     "SeriesDecomposer",
@@ -112,11 +119,10 @@ def decompose(X: npt.ArrayLike, kernel_size: int = 25, axis: int = 1) -> Decompo
     >>> seasonal.tolist()
     [-1.0, 0.0, 3.0, -2.0]
     """
-    width = check_kernel_size(kernel_size)
     values = check_series(X)
-    # The seasonal part is taken from the trend as returned, after its cast, so that the rounding
-    # of the trend is in the seasonal part too and the sum gives the data back.
-    trend = _smooth(values, width, _check_axis(axis, values))
+    # Taken from the trend as returned, after its cast: the rounding of the trend is then in the
+    # seasonal part too, and the sum gives the data back.
+    trend = moving_average(values, kernel_size, axis)
     return Decomposition(trend=trend, seasonal=values - trend)
 
 
@@ -157,7 +163,6 @@ def fold_decomposition(
     >>> fold_decomposition(W, W, kernel_size=3).tolist()
     [[0.0, 1.0, 2.0]]
     """
-    width = check_kernel_size(kernel_size)
     on_seasonal = _check_coef(seasonal_coef, "seasonal_coef")
     on_trend = _check_coef(trend_coef, "trend_coef")
     if on_seasonal.shape != on_trend.shape:
@@ -165,7 +170,7 @@ def fold_decomposition(
             f"seasonal_coef has shape {on_seasonal.shape} and trend_coef {on_trend.shape}; both "
             "must have the same shape (..., horizon, lookback)."
         )
-    average = moving_average_matrix(on_seasonal.shape[-1], width)
+    average = moving_average_matrix(on_seasonal.shape[-1], kernel_size)
     folded: npt.NDArray[np.float64] = on_seasonal + (on_trend - on_seasonal) @ average
     return folded
 
@@ -248,11 +253,10 @@ def split_coef(
     >>> bool(np.allclose(fold_decomposition(seasonal_coef, trend_coef, kernel_size=3), M))
     True
     """
-    width = check_kernel_size(kernel_size)
     folded = _check_coef(coef, "coef")
     length = folded.shape[-1]
-    average = moving_average_matrix(length, width)
-    factor = cho_factor(split_penalty(length, width), lower=True)
+    average = moving_average_matrix(length, kernel_size)
+    factor = cho_factor(split_penalty(length, kernel_size), lower=True)
     rows = folded.reshape(-1, length)
     half_way = cho_solve(factor, rows.T).T
     on_trend = half_way @ average.T
@@ -318,7 +322,7 @@ class SeriesDecomposer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     ['seasonal_x0', 'trend_x0']
     """
 
-    def __init__(self, kernel_size: int = 25, *, axis: int = 1) -> None:
+    def __init__(self, kernel_size: int = 25, axis: int = 1) -> None:
         self.kernel_size = kernel_size
         self.axis = axis
 
@@ -453,7 +457,7 @@ class SeriesDecomposer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _check_input(self, X: Any, *, reset: bool) -> tuple[npt.NDArray[Any], int]:
         """Return X as a finite float array of two or three axes, and how many axes it came with."""
         check_kernel_size(self.kernel_size)
-        if not _is_integer(self.axis) or self.axis not in (0, 1):
+        if not isinstance(self.axis, Integral) or self.axis not in (0, 1):
             raise ValueError(
                 f"axis must be 1 (every row is a window) or 0 (X is one series, time in rows); got "
                 f"{self.axis!r}."

@@ -102,6 +102,7 @@ def moving_average_matrix(length: int, kernel_size: int) -> npt.NDArray[np.float
 
 
 def check_kernel_size(kernel_size: Any) -> int:
+    """Return the width as an int, or raise the ValueError that says what it must be."""
     if not _is_integer(kernel_size) or kernel_size < 1:
         raise ValueError(
             f"kernel_size must be a positive odd integer (steps); got {kernel_size!r}."
@@ -115,6 +116,7 @@ def check_kernel_size(kernel_size: Any) -> int:
 
 
 def check_series(X: Any) -> npt.NDArray[Any]:
+    """Return X as a finite float32 or float64 array of at least one axis and one value."""
     values: npt.NDArray[Any] = check_array(
         X,
         dtype=_FLOAT_DTYPES,
@@ -133,6 +135,8 @@ def check_series(X: Any) -> npt.NDArray[Any]:
 
 def _smooth(values: npt.NDArray[Any], width: int, axis: int) -> npt.NDArray[Any]:
     """Centered mean of odd width along one axis, edges replicated, float64 inside."""
+    if width == 1:
+        return np.array(values)  # exactly; a level taken off and put back would round
     length = values.shape[axis]
     n_before = int(np.prod(values.shape[:axis]))
     x = values.astype(np.float64).reshape(n_before, length, -1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.interpolate import CubicSpline
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
@@ -277,8 +278,6 @@ def _demand(
     is_holiday: npt.NDArray[np.bool_],
 ) -> _Floats:
     """Demand of the three classes without weather: (n_rows, 3), about 1 on a working day."""
-    from scipy.interpolate import CubicSpline  # not at the top: `import mixlin` stays quick
-
     # (class, day type, hour)
     tables = np.array([[row.split() for row in pair] for pair in _PROFILES.values()], dtype=float)
     tables /= tables[:, :1].mean(axis=2, keepdims=True)
@@ -326,7 +325,8 @@ def _disturbance(n_rows: int, step: int, rng: np.random.RandomState) -> _Floats:
     """Stationary disturbance of unit variance, mostly remembered from step to step."""
     draws = rng.standard_normal((n_rows, 2))  # row by row: more rows only continue them
     slow = _autoregression(draws[:, 0], np.exp(-step / _MEMORY))
-    return np.sqrt(0.9) * slow + np.sqrt(0.1) * draws[:, 1]
+    mixed: _Floats = np.sqrt(0.9) * slow + np.sqrt(0.1) * draws[:, 1]
+    return mixed
 
 
 def _autoregression(draws: _Floats, phi: float) -> _Floats:

@@ -40,6 +40,14 @@ class ExactSolver(BaseEstimator):  # type: ignore[misc]
     def __init__(self, pooling: float = 10.0) -> None:
         self.pooling = pooling
 
+    def check(self) -> None:
+        """Raise a ValueError if a parameter is out of range."""
+        if not isinstance(self.pooling, (int, float)) or not self.pooling >= 0:
+            raise ValueError(
+                f"The 'pooling' parameter of ExactSolver must be a number >= 0 (inf keeps the "
+                f"shared matrix). Got {self.pooling!r} instead."
+            )
+
 
 @dataclass(frozen=True)
 class LinearProblem:
@@ -49,6 +57,9 @@ class LinearProblem:
     ----------
     functional : array of shape (lookback,)
         Weights of the window's level.
+    level : array of shape (C,)
+        Where the coordinates of the fit are measured from. It matters to models that take no
+        level off a window and share their intercept.
     scale : array of shape (C,)
         Channels are divided by it, so that they count equally.
     alpha : float
@@ -64,6 +75,7 @@ class LinearProblem:
     """
 
     functional: FloatArray
+    level: FloatArray
     scale: FloatArray
     alpha: float
     fit_intercept: bool
@@ -74,7 +86,7 @@ class LinearProblem:
 
 
 class LinearSolution(NamedTuple):
-    """Coefficients in data units, measured from the levels of the sums.
+    """Coefficients in data units, measured from ``sums.level``.
 
     Attributes
     ----------
@@ -208,6 +220,7 @@ def solve_linear(sums: WindowSums, problem: LinearProblem) -> LinearSolution:
     if prior is not None and extra:
         prior = np.concatenate([prior, np.zeros((len(prior), extra, H))], axis=1)
     variance = sums.input_variance() / problem.scale**2
+    shift = problem.level - sums.level
 
     def fit(normal: _Normal, penalty: float, w0: FloatArray | None) -> tuple[FloatArray, float]:
         gram, cross = normal.centered() if problem.fit_intercept else (normal.gram, normal.cross)
@@ -219,7 +232,8 @@ def solve_linear(sums: WindowSums, problem: LinearProblem) -> LinearSolution:
         return np.asarray((normal.target_sum - weights.T @ normal.feature_sum) / normal.n)
 
     def normal(channels: npt.NDArray[np.intp]) -> _Normal:
-        return _normal(sums.moments(problem.scale[channels], channels), sums, problem.functional)
+        moments = sums.moments(problem.scale[channels], shift[channels], channels)
+        return _normal(moments, sums, problem.functional)
 
     n = sums.n_windows
     each = [normal(np.array([c])) for c in range(C)] if problem.individual else []
@@ -248,15 +262,15 @@ def solve_linear(sums: WindowSums, problem: LinearProblem) -> LinearSolution:
                 used[c] += dof / max(n[c], 1.0)
 
     bias = bias * problem.scale[:, None]
+    if not problem.functional.any():
+        bias = bias + shift[:, None] * (1.0 - weights[:, :L].sum(axis=1))
     inflation = 1.0 / np.maximum(1.0 - used, _MIN_FREE_SHARE)
-    residual = partial(
-        _residual_variance, sums, weights, bias, inflation, problem.functional
-    )
-    if not problem.individual and np.ptp(problem.scale) == 0:
+    residual = partial(_residual_variance, sums, weights, bias, inflation, problem.functional)
+    if not problem.individual and not np.ptp(bias, axis=0).any():
         bias = bias[:1]
     return LinearSolution(
         np.ascontiguousarray(weights[:, :L]),
-        bias if problem.fit_intercept else None,
+        bias if bias.any() else None,
         np.ascontiguousarray(weights[:, L]) if extra else None,
         residual,
     )

@@ -59,13 +59,17 @@ class WindowSums(ABC):
         return self.lookback + self.horizon + (self.eps is not None) + 1
 
     @abstractmethod
-    def moments(self, scale: FloatArray, channels: npt.NDArray[np.intp]) -> FloatArray:
+    def moments(
+        self, scale: FloatArray, shift: FloatArray, channels: npt.NDArray[np.intp]
+    ) -> FloatArray:
         """Return the pooled second moments of the coordinates ``(x, y[, s], 1)``.
 
         Parameters
         ----------
         scale : array of shape (n_selected,)
             All coordinates but the last are divided by it, channel by channel.
+        shift : array of shape (n_selected,)
+            Taken off x and y before, on top of the level.
         channels : array of shape (n_selected,)
 
         Returns
@@ -108,7 +112,7 @@ class DenseSums(WindowSums):
     >>> from mixlin.solvers.gram import DenseSums
     >>> sums = DenseSums(2, 1, np.zeros(1))
     >>> sums.add(np.array([[[1.0, 2.0]], [[0.0, 1.0]]]), np.array([[[3.0]], [[1.0]]]))
-    >>> sums.moments(np.ones(1), np.array([0]))[:2, 2].tolist()
+    >>> sums.moments(np.ones(1), np.zeros(1), np.array([0]))[:2, 2].tolist()
     [3.0, 7.0]
     """
 
@@ -169,12 +173,20 @@ class DenseSums(WindowSums):
             w = weight[start : start + block, None] * observed
             self.add(z[:, :, : self.lookback], z[:, :, self.lookback :], w)
 
-    def moments(self, scale: FloatArray, channels: npt.NDArray[np.intp]) -> FloatArray:
+    def moments(
+        self, scale: FloatArray, shift: FloatArray, channels: npt.NDArray[np.intp]
+    ) -> FloatArray:
         out = np.zeros((self.width, self.width))
-        for s, c in zip(scale, channels, strict=True):
+        moved = np.zeros(self.width)
+        moved[: self.lookback + self.horizon] = 1.0
+        for s, delta, c in zip(scale, shift, channels, strict=True):
             d = np.full(self.width, 1.0 / s)
             d[-1] = 1.0
-            out += self._sums[c] * d[:, None] * d
+            own = self._sums[c]
+            if delta:
+                cross = np.outer(delta * moved, own[-1])
+                own = own - cross - cross.T + delta * delta * own[-1, -1] * np.outer(moved, moved)
+            out += own * d[:, None] * d
         return out
 
     def quadratic(self, coef: FloatArray, constant: FloatArray) -> FloatArray:
@@ -211,7 +223,7 @@ class SeriesSums(WindowSums):
     >>> from mixlin.solvers.gram import SeriesSums
     >>> sums = SeriesSums(2, 1, np.zeros(1))
     >>> sums.add(np.array([[1.0], [2.0], [3.0], [4.0]]))  # windows 1 2 3 and 2 3 4
-    >>> sums.moments(np.ones(1), np.array([0])).round(9)[:2, 2].tolist()
+    >>> sums.moments(np.ones(1), np.zeros(1), np.array([0])).round(9)[:2, 2].tolist()
     [11.0, 18.0]
     """
 
@@ -375,7 +387,17 @@ class SeriesSums(WindowSums):
         shape = (len(ends), self._length - 1)
         return np.reshape(heads, shape), np.reshape(tails, shape), np.array(ends)
 
-    def moments(self, scale: FloatArray, channels: npt.NDArray[np.intp]) -> FloatArray:
+    def _lag_sums(self, c: int) -> FloatArray:
+        """Return the sum over windows of every coordinate of (x, y)."""
+        heads, tails, end = self._boundaries(c)
+        line = end @ (tails - heads)
+        if c in self._folded:
+            line = line + self._folded[c][1]
+        return self._start_sum[c] + np.concatenate([[0.0], np.cumsum(line)])
+
+    def moments(
+        self, scale: FloatArray, shift: FloatArray, channels: npt.NDArray[np.intp]
+    ) -> FloatArray:
         M, inverse = self._length, 1.0 / scale
         square = inverse * inverse
         bounds = [self._boundaries(c) for c in channels]
@@ -388,12 +410,9 @@ class SeriesSums(WindowSums):
         sign = np.concatenate([end, -end]) * np.tile(square[owner], 2)
         # scipy's BLAS, as for the factorization: numpy's own copy would leave threads spinning
         step = dgemm(1.0, signed.T, (signed * sign[:, None]).T, trans_b=True).T
-        line = (end * inverse[owner]) @ (tails - heads)
         for i, c in enumerate(channels):
             if c in self._folded:
-                outer, drift = self._folded[c]
-                step += square[i] * outer
-                line += inverse[i] * drift
+                step += square[i] * self._folded[c][0]
 
         out = np.empty((self.width, self.width))
         gram = out[:M, :M]
@@ -401,15 +420,20 @@ class SeriesSums(WindowSums):
         for i in range(M - 1):
             np.add(gram[i, i:-1], step[i, i:], out=gram[i + 1, i + 1 :])
         _mirror(gram)
-        sums = np.empty(M)
-        sums[0] = inverse @ self._start_sum[channels]
-        sums[1:] = sums[0] + np.cumsum(line)
-        out[-1, :M] = out[:M, -1] = sums
-        out[-1, -1] = self.n_windows[channels].sum()
+        n, lag_sums = self.n_windows[channels], np.array([self._lag_sums(c) for c in channels])
+        if shift.any():
+            cross = (square * shift) @ lag_sums
+            gram -= cross
+            gram -= cross[:, None]
+            gram += (square * shift * shift) @ n
+        out[-1, :M] = out[:M, -1] = inverse @ (lag_sums - (shift * n)[:, None])
+        out[-1, -1] = n.sum()
         if self.eps is not None:
-            out[M, :M] = out[:M, M] = square @ self._scale_cross[channels]
-            out[M, M] = square @ self._scale_sum[channels, 1]
-            out[M, -1] = out[-1, M] = inverse @ self._scale_sum[channels, 0]
+            scale_sum = self._scale_sum[channels]
+            cross = square @ (self._scale_cross[channels] - (shift * scale_sum[:, 0])[:, None])
+            out[M, :M] = out[:M, M] = cross
+            out[M, M] = square @ scale_sum[:, 1]
+            out[M, -1] = out[-1, M] = inverse @ scale_sum[:, 0]
         return out
 
     def quadratic(self, coef: FloatArray, constant: FloatArray) -> FloatArray:
@@ -426,7 +450,9 @@ class SeriesSums(WindowSums):
             g = min(c, len(coef) - 1)
             if c in self._folded:
                 only = np.array([c])
-                out[c] = _dense_quadratic(self.moments(np.ones(1), only), coef[g], constant[c])
+                out[c] = _dense_quadratic(
+                    self.moments(np.ones(1), np.zeros(1), only), coef[g], constant[c]
+                )
                 continue
             heads, tails, end = self._boundaries(c)
             total = lags[g] @ self._first[c]
@@ -434,9 +460,7 @@ class SeriesSums(WindowSums):
                 for row, w in zip(rows, end, strict=True):
                     overlap = irfft(spectrum[g] * np.conj(rfft(row, n_fft)), n_fft)[:, 1:M]
                     total += sign * w * np.einsum("kt,kt->k", overlap, overlap)
-            sums = np.empty(M)
-            sums[0] = self._start_sum[c]
-            sums[1:] = sums[0] + np.cumsum(end @ (tails - heads))
+            sums = self._lag_sums(c)
             q, plain = transposed[g][:, :M], constant[c]
             total += plain * (2 * (q @ sums) + plain * self.n_windows[c])
             if self.eps is not None:
@@ -465,9 +489,7 @@ class SeriesSums(WindowSums):
         return out
 
 
-def _dense_quadratic(
-    moments: FloatArray, coef: FloatArray, constant: FloatArray
-) -> FloatArray:
+def _dense_quadratic(moments: FloatArray, coef: FloatArray, constant: FloatArray) -> FloatArray:
     coef = np.concatenate([coef, constant[None]])
     return np.maximum(np.einsum("pk,pk->k", coef, moments @ coef), 0.0)
 

@@ -1,0 +1,282 @@
+"""What the exact linear forecasters share: from sums over windows to a plan with one expert."""
+
+from __future__ import annotations
+
+import copy
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from .base import BaseForecaster, Training, window_weights
+from .mixture import FixedPlan, Mixture
+from .normalization import REVIN_EPS, named_normalization
+from .solvers import (
+    DenseSums,
+    ExactSolver,
+    LinearProblem,
+    SeriesSums,
+    WindowSums,
+    solve_linear,
+)
+
+Float64Array = npt.NDArray[np.float64]
+
+_BLOCK_ROWS = 2**16
+
+
+class ChannelStatistics:
+    """Count, mean and sum of squared deviations per channel, mergeable."""
+
+    def __init__(self, n_channels: int) -> None:
+        self.count = np.zeros(n_channels)
+        self.mean = np.zeros(n_channels)
+        self.deviation = np.zeros(n_channels)
+
+    def add(self, values: npt.NDArray[Any], weight: Float64Array | None = None) -> None:
+        """Add values (n, C, ...); NaN is passed over."""
+        block = max(1, _BLOCK_ROWS // max(1, int(np.prod(values.shape[1:]))))
+        for start in range(0, len(values), block):
+            x = values[start : start + block].astype(np.float64)
+            w = np.ones(len(x)) if weight is None else weight[start : start + block]
+            w = np.where(np.isnan(x), 0.0, w.reshape(-1, *[1] * (x.ndim - 1)))
+            x = np.where(w > 0, x, 0.0)
+            axes = (0, *range(2, x.ndim))
+            count = w.sum(axis=axes)
+            safe = np.maximum(count, np.finfo(np.float64).tiny)
+            mean = (w * x).sum(axis=axes) / safe
+            off = x - mean.reshape(1, -1, *[1] * (x.ndim - 2))
+            deviation = (w * off * off).sum(axis=axes)
+            total = np.maximum(self.count + count, np.finfo(np.float64).tiny)
+            delta = mean - self.mean
+            self.mean = self.mean + delta * count / total
+            self.deviation += deviation + delta * delta * self.count * count / total
+            self.count = self.count + count
+
+    def variance(self) -> Float64Array:
+        """Return the population variance, zero where a channel is constant up to rounding."""
+        variance = self.deviation / np.maximum(self.count, np.finfo(np.float64).tiny)
+        rounding = 10 * np.finfo(np.float64).eps * np.abs(self.mean)
+        return np.where(variance > rounding**2, variance, 0.0)
+
+
+class ExactLinearForecaster(BaseForecaster):
+    """A forecaster with one linear expert, solved exactly from sums over windows."""
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        **BaseForecaster._parameter_constraints,
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "fit_intercept": ["boolean"],
+        "individual": ["boolean", StrOptions({"partial"})],
+        "scale": [StrOptions({"auto", "std"}), None],
+        "prior": ["array-like", None],
+        "solver": [ExactSolver, None],
+    }
+
+    _not_saved = ("_sums", "_statistics")
+
+    alpha: float
+    fit_intercept: bool
+    individual: bool | str
+    scale: str | None
+    prior: ArrayLike | None
+    solver: ExactSolver | None
+
+    def _normalization_name(self) -> str | None:
+        return getattr(self, "normalization", None)
+
+    def _metric(self, lookback: int) -> Float64Array | None:
+        """Return the metric of the penalty; None for the identity."""
+        return None
+
+    def _prior(self, lookback: int, horizon: int, n_channels: int) -> Float64Array | None:
+        if self.prior is None:
+            return None
+        prior = np.asarray(self.prior, dtype=np.float64)
+        shapes = [(horizon, lookback), (n_channels, horizon, lookback)]
+        if prior.shape not in shapes or not np.isfinite(prior).all():
+            raise ValueError(
+                f"prior must be None or finite coefficients shaped like coef_, {shapes[0]} or "
+                f"{shapes[1]}; got shape {prior.shape}."
+            )
+        return prior.reshape(-1, horizon, lookback).transpose(0, 2, 1)
+
+    def _learn(self, training: Training, *, update: bool) -> dict[str, Any]:
+        L, H = training.lookback, training.horizon
+        if update:
+            if not hasattr(self, "_sums"):
+                raise ValueError(
+                    f"this {type(self).__name__} holds no sums to add to: it was loaded from a "
+                    "file or a state dict. Call fit to start anew."
+                )
+            sums, statistics = copy.deepcopy((self._sums, self._statistics))
+        else:
+            sums, statistics = None, None
+        if training.windows is not None:
+            x, y = training.windows
+            statistics = statistics or ChannelStatistics(x.shape[1])
+            statistics.add(x, training.weight)
+            sums = sums or self._new_sums(DenseSums, L, H, statistics)
+            sums.add(x, y, training.weight)
+        else:
+            assert training.series is not None
+            statistics = statistics or ChannelStatistics(training.series[0].shape[1])
+            for values in training.series:
+                statistics.add(values)
+            sums = self._add_series(sums, statistics, training)
+        if not sums.n_windows.any():
+            raise ValueError(
+                f"no window of lookback + horizon = {L + H} consecutive rows is free of missing "
+                "values. Shorten lookback or horizon, or fill the gaps, for example with "
+                "mixlin.windows.interpolate(X)."
+            )
+        return {
+            "plan_": self._solve(sums, statistics, series=training.series is not None),
+            "_sums": sums,
+            "_statistics": statistics,
+        }
+
+    def _new_sums(
+        self,
+        kind: type[Any],
+        lookback: int,
+        horizon: int,
+        statistics: ChannelStatistics,
+    ) -> Any:
+        eps = None
+        if self._normalization_name() == "revin":  # relative to the channel: free of units
+            variance = statistics.variance()
+            eps = REVIN_EPS * np.where(variance > 0, variance, 1.0)
+        return kind(lookback, horizon, statistics.mean.copy(), eps)
+
+    def _add_series(
+        self, sums: WindowSums | None, statistics: ChannelStatistics, training: Training
+    ) -> WindowSums:
+        assert training.series is not None
+        L, H, weight = training.lookback, training.horizon, training.weight
+        uneven = weight is not None and any(np.ptp(w) > 0 for w in weight)
+        if sums is None:
+            kind = DenseSums if uneven else SeriesSums
+            sums = self._new_sums(kind, L, H, statistics)
+        if isinstance(sums, SeriesSums) and not uneven:
+            for i, values in enumerate(training.series):
+                each = 1.0 if weight is None else float(weight[i][0])
+                sums.add(values, each, continues=training.continues)
+            return sums
+        if isinstance(sums, SeriesSums) or training.continues:
+            raise ValueError(
+                "partial_fit with row weights can't be joined to what was learnt before. Give "
+                "the whole series to fit, or pass new_series=True to weighted chunks from the "
+                "start."
+            )
+        assert isinstance(sums, DenseSums)
+        for i, values in enumerate(training.series):
+            if len(values) < L + H:
+                continue
+            rows = np.ones(len(values)) if weight is None else weight[i]
+            sums.add_series(values, window_weights(rows, L, H))
+        return sums
+
+    def _solve(self, sums: WindowSums, statistics: ChannelStatistics, *, series: bool) -> FixedPlan:
+        L, H, C = sums.lookback, sums.horizon, sums.n_channels
+        scaled = self.scale == "std" or (self.scale == "auto" and series)
+        deviation = np.sqrt(statistics.variance())
+        scale = np.where(deviation > 0, deviation, 1.0) if scaled else np.ones(C)
+        if scaled or self.individual is True:
+            level = statistics.mean
+        elif self.fit_intercept:
+            level = np.full(C, statistics.mean.mean())
+        else:
+            level = np.zeros(C)  # no intercept, in the units of the data
+        eps = REVIN_EPS if sums.eps is None else sums.eps
+        normalization = named_normalization(self._normalization_name(), eps)
+        solver = ExactSolver() if self.solver is None else self.solver
+        solver.check()
+        solution = solve_linear(
+            sums,
+            LinearProblem(
+                functional=normalization.functional(L),
+                level=level,
+                scale=scale,
+                alpha=float(self.alpha),
+                fit_intercept=self.fit_intercept,
+                individual=self.individual,
+                pooling=solver.pooling,
+                metric=self._metric(L),
+                prior=self._prior(L, H, C),
+            ),
+        )
+        mixture = Mixture(
+            solution.weights[:, None],
+            bias=None if solution.bias is None else solution.bias[:, None],
+            scale_coef=None if solution.scale_coef is None else solution.scale_coef[:, None],
+            normalization=normalization,
+            reference=sums.level,
+        )
+        return FixedPlan(L, H, C, residual=solution.residual_variance, fixed=mixture)
+
+    @property
+    def coef_(self) -> Float64Array:
+        """The matrix on the raw window, oldest lag first, (H, L) or (C, H, L)."""
+        folded = self._folded().transpose(0, 2, 1)
+        return folded[0] if len(folded) == 1 else folded
+
+    def _folded(self) -> Float64Array:
+        mixture = self._fitted_mixture("coef_")
+        weights = mixture.weights[:, 0]
+        level = mixture.normalization.functional(weights.shape[1])
+        return weights + level[:, None] * (1.0 - weights.sum(axis=1, keepdims=True))
+
+    @property
+    def intercept_(self) -> Float64Array:
+        """The constant of every step in data units, (H,) or (C, H)."""
+        mixture = self._fitted_mixture("intercept_")
+        horizon = mixture.horizon
+        bias = np.zeros((1, horizon)) if mixture.bias is None else mixture.bias[:, 0]
+        if mixture.normalization.level == "none":
+            rows = 1.0 - mixture.weights[:, 0].sum(axis=1)
+            bias = bias + mixture.reference[:, None] * rows
+        same = len(bias) == 1 or self.plan_.n_channels == 1
+        if not same and not self.individual:  # one constant in data units, up to rounding
+            spread = np.abs(mixture.reference).max() + np.abs(bias).max()
+            same = bool(np.ptp(bias, axis=0).max() <= 1e-13 * spread * mixture.lookback)
+        return bias[0] if same else bias
+
+    @property
+    def scale_coef_(self) -> Float64Array:
+        """What a window's standard deviation is multiplied by, (H,) or (C, H)."""
+        mixture = self._fitted_mixture("scale_coef_")
+        if mixture.scale_coef is None:
+            raise AttributeError(f"this {type(self).__name__} has no scale feature.")
+        coef = mixture.scale_coef[:, 0]
+        return coef[0] if len(coef) == 1 else coef
+
+    def _fitted_mixture(self, name: str) -> Mixture:
+        if "plan_" not in vars(self):
+            raise AttributeError(
+                f"this {type(self).__name__} has no {name} before it is fitted; call fit."
+            )
+        return self.plan_.mixture()
+
+    @classmethod
+    def _from_mixture(cls, mixture: Mixture, **params: Any) -> Any:
+        """Return a fitted estimator around an imported mixture."""
+        groups = max(
+            len(t)
+            for t in (mixture.weights, mixture.bias, mixture.scale_coef, mixture.reference)
+            if t is not None
+        )
+        n_channels = None if groups == 1 else groups
+        made = cls(lookback=mixture.lookback, horizon=mixture.horizon, **params)
+        state = {
+            "plan_": FixedPlan(mixture.lookback, mixture.horizon, n_channels, fixed=mixture),
+            "lookback_": mixture.lookback,
+            "horizon_": mixture.horizon,
+            "mode_": "series",
+        }
+        if n_channels is not None:
+            state.update(n_channels_in_=n_channels, n_features_in_=n_channels)
+        vars(made).update(state, _state=tuple(state))
+        return made

@@ -1,0 +1,351 @@
+"""Series and windows: reading containers, cutting windows, splitting over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection import TimeSeriesSplit
+from sklearn.utils import check_array
+
+FloatArray = npt.NDArray[np.floating]
+
+_RUN = 16  # consecutive rows of one fingerprint
+
+
+@dataclass(frozen=True, eq=False)
+class Container:
+    """What a series came in, so that forecasts leave in the same.
+
+    Parameters
+    ----------
+    kind : {"array", "frame", "series"}
+    ndim : {1, 2}
+    columns : object, optional
+        Column index of a frame, name of a pandas Series.
+    """
+
+    kind: str = "array"
+    ndim: int = 2
+    columns: Any = None
+
+
+def is_pandas(X: Any) -> bool:
+    """Whether X is a pandas Series or DataFrame, without importing pandas.
+
+    Parameters
+    ----------
+    X : object
+
+    Returns
+    -------
+    bool
+    """
+    return hasattr(X, "iloc") and hasattr(X, "index") and hasattr(X, "to_numpy")
+
+
+def is_many(X: Any) -> bool:
+    """Whether X is a list or tuple of series.
+
+    Parameters
+    ----------
+    X : object
+
+    Returns
+    -------
+    bool
+    """
+    return (
+        isinstance(X, (list, tuple))
+        and len(X) > 0
+        and all(is_pandas(item) or (isinstance(item, np.ndarray) and item.ndim > 0) for item in X)
+    )
+
+
+def read_values(X: Any, *, name: str = "X") -> tuple[FloatArray, Container]:
+    """Read one series as an array.
+
+    Parameters
+    ----------
+    X : array-like of shape (T,) or (T, C), pandas Series or DataFrame
+        NaN marks missing values.
+    name : str
+        What errors call it.
+
+    Returns
+    -------
+    values : array of shape (T, C)
+        Float32 stays float32, everything else becomes float64. Not a copy where it can be
+        avoided.
+    container : Container
+
+    Raises
+    ------
+    ValueError
+        For strings, complex or infinite values, three dimensions, nested or ragged lists.
+    """
+    container = Container()
+    if is_pandas(X):
+        if X.ndim == 1:
+            container = Container("series", 1, X.name)
+            X = X.to_frame()
+        else:
+            container = Container("frame", 2, X.columns)
+        text = [str(c) for c, t in zip(X.columns, X.dtypes, strict=True) if _not_numeric(t)]
+        if text:
+            raise ValueError(
+                f"{name} has columns that are no numbers: {', '.join(text)}. Make the time "
+                f"column the index (frame.set_index({text[0]!r})) and drop or convert the others."
+            )
+    elif isinstance(X, (list, tuple)):
+        if any(np.ndim(item) > 0 for item in X):
+            raise ValueError(
+                f"{name} is a list of lists, which could mean one series or many. Pass "
+                "np.asarray(X) for one series of several channels, or a list of arrays for many "
+                "series."
+            )
+        X = np.asarray(X)
+    values = check_array(
+        X,
+        dtype=[np.float64, np.float32],
+        ensure_2d=False,
+        allow_nd=True,
+        ensure_all_finite="allow-nan",
+        input_name=name,
+    )
+    if values.ndim == 1:
+        container = Container(container.kind, 1, container.columns)
+        values = values[:, None]
+    if values.ndim != 2:
+        raise ValueError(
+            f"{name} must be a series of shape (n_rows,) or (n_rows, n_channels); got shape "
+            f"{values.shape}. Windows of shape (n_windows, lookback, n_channels) need y."
+        )
+    return values, container
+
+
+def _not_numeric(dtype: Any) -> bool:
+    return getattr(dtype, "kind", "O") not in "biuf"
+
+
+def refuse_stacked_windows(values: FloatArray) -> None:
+    """Refuse a series whose rows are windows of another one.
+
+    Parameters
+    ----------
+    values : array of shape (T, C)
+
+    Raises
+    ------
+    ValueError
+        If every row is the previous one moved by a fixed number of columns.
+    """
+    n_rows, n_columns = values.shape
+    if n_columns < 3 or n_rows < 2:
+        return
+    for step in range(1, n_columns // 2 + 1):
+        sample = values[:32]
+        if not np.array_equal(sample[1:, :-step], sample[:-1, step:], equal_nan=True):
+            continue
+        if np.array_equal(values[1:, :-step], values[:-1, step:], equal_nan=True):
+            low, high = np.nanmin(values, initial=np.inf), np.nanmax(values, initial=-np.inf)
+            if low < high:
+                raise ValueError(
+                    f"X looks like stacked windows: every row repeats the previous one moved by "
+                    f"{step} column{'s' if step > 1 else ''}. Pass the targets as y, or the "
+                    "series itself, of shape (n_rows, n_channels)."
+                )
+
+
+def make_windows(
+    series: npt.ArrayLike, lookback: int, horizon: int, *, step: int = 1
+) -> tuple[FloatArray, FloatArray]:
+    """Cut a series into windows and their targets.
+
+    Parameters
+    ----------
+    series : array-like of shape (T,) or (T, C)
+    lookback : int
+        Steps that a window holds.
+    horizon : int
+        Steps that follow it.
+    step : int, default=1
+        Distance between windows.
+
+    Returns
+    -------
+    X : array of shape (n_windows, lookback) or (n_windows, lookback, C)
+    y : array of shape (n_windows, horizon) or (n_windows, horizon, C)
+        Read-only views of the series; windows that touch a NaN are left out, which copies.
+
+    Raises
+    ------
+    ValueError
+        If the series is shorter than ``lookback + horizon``.
+
+    Examples
+    --------
+    >>> from mixlin.windows import make_windows
+    >>> X, y = make_windows([1.0, 2.0, 3.0, 4.0], lookback=2, horizon=1)
+    >>> X.tolist(), y.tolist()
+    ([[1.0, 2.0], [2.0, 3.0]], [[3.0], [4.0]])
+    """
+    values, container = read_values(series, name="series")
+    if min(lookback, horizon, step) < 1:
+        raise ValueError(
+            f"lookback, horizon and step must be at least 1; got {lookback}, {horizon} and {step}."
+        )
+    if len(values) < lookback + horizon:
+        raise too_short(lookback, horizon, len(values))
+    both = np.lib.stride_tricks.sliding_window_view(values, lookback + horizon, axis=0)[::step]
+    missing = np.isnan(values).any(axis=1)
+    if missing.any():
+        touched = np.lib.stride_tricks.sliding_window_view(missing, lookback + horizon)[::step]
+        both = both[~touched.any(axis=1)]
+    both = both.transpose(0, 2, 1)
+    if container.ndim == 1:
+        both = both[:, :, 0]
+    return both[:, :lookback], both[:, lookback:]
+
+
+def too_short(lookback: int, horizon: int, n_rows: int) -> ValueError:
+    """Return the error for a series without one complete window.
+
+    Parameters
+    ----------
+    lookback, horizon, n_rows : int
+
+    Returns
+    -------
+    ValueError
+    """
+    return ValueError(
+        f"lookback={lookback} needs at least {lookback + horizon} rows with horizon={horizon}; "
+        f"the series has {n_rows}. Shorten lookback, or pass more data."
+    )
+
+
+def interpolate(series: npt.ArrayLike) -> FloatArray:
+    """Fill missing values on straight lines between their neighbors.
+
+    Parameters
+    ----------
+    series : array-like of shape (T,) or (T, C)
+        NaN marks missing values.
+
+    Returns
+    -------
+    array of the same shape
+        Gaps at an end repeat the nearest value.
+
+    Raises
+    ------
+    ValueError
+        If a channel has no value at all.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixlin.windows import interpolate
+    >>> interpolate([1.0, np.nan, 3.0, np.nan]).tolist()
+    [1.0, 2.0, 3.0, 3.0]
+    """
+    values, container = read_values(series, name="series")
+    filled = values.copy()
+    places = np.arange(len(values))
+    for c in range(values.shape[1]):
+        known = np.isfinite(values[:, c])
+        if not known.any():
+            raise ValueError(f"channel {c} has no observed value.")
+        filled[:, c] = np.interp(places, places[known], values[known, c])
+    return filled[:, 0] if container.ndim == 1 else filled
+
+
+def time_series_split(
+    horizon: int,
+    n_splits: int = 5,
+    *,
+    test_size: int | None = None,
+    max_train_size: int | None = None,
+) -> TimeSeriesSplit:
+    """Return a splitter for windows whose targets never overlap the training targets.
+
+    Parameters
+    ----------
+    horizon : int
+        Steps of a target; ``horizon - 1`` windows are left out between train and test.
+    n_splits : int, default=5
+    test_size, max_train_size : int, optional
+        As in scikit-learn.
+
+    Returns
+    -------
+    sklearn.model_selection.TimeSeriesSplit
+
+    Examples
+    --------
+    >>> from mixlin.windows import time_series_split
+    >>> time_series_split(24).gap
+    23
+    """
+    if horizon < 1:
+        raise ValueError(f"horizon must be at least 1; got {horizon}.")
+    return TimeSeriesSplit(
+        n_splits=n_splits, gap=horizon - 1, test_size=test_size, max_train_size=max_train_size
+    )
+
+
+def _row_hashes(values: FloatArray) -> npt.NDArray[np.uint64]:
+    bits = np.ascontiguousarray(values, dtype=np.float64).view(np.uint64)
+    odd = np.random.default_rng(0).integers(1, 2**63, values.shape[1], dtype=np.uint64) * 2 + 1
+    mixed = bits ^ (bits >> np.uint64(32))
+    return (mixed * odd).sum(axis=1, dtype=np.uint64)
+
+
+def _run_hashes(rows: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    odd = np.random.default_rng(1).integers(1, 2**63, _RUN, dtype=np.uint64) * 2 + 1
+    rows = rows ^ (rows >> np.uint64(29))
+    return (rows * odd).sum(axis=-1, dtype=np.uint64)
+
+
+def fingerprint(values: FloatArray) -> npt.NDArray[np.uint64]:
+    """Return hashes of every 16th run of 16 rows, half a byte per value.
+
+    Parameters
+    ----------
+    values : array of shape (T, C)
+
+    Returns
+    -------
+    array of shape (T // 16,)
+    """
+    n_runs = len(values) // _RUN
+    out = np.empty(n_runs, dtype=np.uint64)
+    block = 4096
+    for start in range(0, n_runs, block):
+        stop = min(start + block, n_runs)
+        rows = _row_hashes(values[start * _RUN : stop * _RUN])
+        out[start:stop] = _run_hashes(rows.reshape(-1, _RUN))
+    return np.unique(out)
+
+
+def starts_inside(values: FloatArray, known: npt.NDArray[np.uint64]) -> bool:
+    """Whether the first rows of a series are rows that were fingerprinted.
+
+    Parameters
+    ----------
+    values : array of shape (T, C)
+    known : array from :func:`fingerprint`
+
+    Returns
+    -------
+    bool
+        False where fewer than 31 rows are given: too few to tell.
+    """
+    head = values[: 2 * _RUN - 1]
+    if len(head) < 2 * _RUN - 1:
+        return False
+    runs = np.lib.stride_tricks.sliding_window_view(_row_hashes(head), _RUN)
+    return bool(np.isin(_run_hashes(runs), known).any())
