@@ -269,7 +269,9 @@ class SeriesDecomposer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     With the default ``axis=1`` every row is a window, and the columns of the output are the
     seasonal part of the window followed by its trend. A linear forecaster on that output is
-    DLinear [1]_: ``make_pipeline(SeriesDecomposer(25), LinearForecaster())``.
+    DLinear [1]_: ``make_pipeline(SeriesDecomposer(25), LinearForecaster(alpha))``. As ``alpha``
+    is relative to the variance of a forecaster's inputs, here the parts, it corresponds to
+    ``alpha * parts.var() / windows.var()`` of ``DLinearForecaster``.
 
     Parameters
     ----------

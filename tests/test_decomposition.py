@@ -15,6 +15,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
+from mixlin import DLinearForecaster, LinearForecaster
 from mixlin.decomposition import (
     SeriesDecomposer,
     decompose,
@@ -380,6 +381,25 @@ def test_a_ridge_on_the_parts_is_one_folded_matrix_with_the_split_penalty(window
     plain = np.linalg.solve(centered.T @ centered + alpha * np.eye(24), centered.T @ targets).T
     if alpha == 1e3:
         assert np.abs(plain - M).max() > 1e-4
+
+
+@pytest.mark.parametrize("alpha", [1e-6, 1e-2])
+def test_a_linear_forecaster_on_the_parts_is_dlinear(windows, alpha):
+    past, future = windows[:, :20], windows[:, 20:]
+    decomposer = SeriesDecomposer(5)
+    # alpha is relative to the variance of the inputs, which are the parts in the one case and
+    # the windows in the other.
+    ratio = past.var() / decomposer.fit_transform(past).var()
+    pipeline = make_pipeline(decomposer, LinearForecaster(alpha=alpha * ratio)).fit(past, future)
+    dlinear = DLinearForecaster(alpha=alpha, kernel_size=5).fit(past, future)
+    np.testing.assert_allclose(pipeline.predict(past), dlinear.predict(past), rtol=0, atol=1e-10)
+    on_seasonal, on_trend = np.split(pipeline[-1].coef_, 2, axis=1)
+    np.testing.assert_allclose(
+        fold_decomposition(on_seasonal, on_trend, 5), dlinear.coef_, rtol=0, atol=1e-10
+    )
+    linear = LinearForecaster(alpha=alpha).fit(past, future)
+    if alpha == 1e-2:
+        assert np.abs(linear.predict(past) - dlinear.predict(past)).max() > 1e-6
 
 
 def test_it_works_in_a_grid_search(windows):
