@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from numbers import Integral
 from typing import Any
 
@@ -16,7 +17,7 @@ from .decomposition import fold_decomposition, split_coef, split_penalty
 from .linear import ExactLinearForecaster
 from .mixture import Mixture
 from .normalization import REVIN_EPS, Normalization
-from .solvers import ExactSolver
+from .solvers import ExactSolver, single_threaded
 from .state_dicts import read_layer, read_tensor
 
 Float64Array = npt.NDArray[np.float64]
@@ -27,6 +28,17 @@ __all__ = [
     "NLinearForecaster",
     "RLinearForecaster",
 ]
+
+
+@lru_cache(maxsize=8)
+def _decomposition_metric(lookback: int, kernel_size: int) -> Float64Array:
+    """Return the inverse of ``S'S``, S the stacked decomposition; read-only."""
+    with single_threaded():
+        factor = linalg.cho_factor(split_penalty(lookback, kernel_size))
+        metric = np.asarray(linalg.cho_solve(factor, np.eye(lookback)))
+    metric.setflags(write=False)
+    return metric
+
 
 _NORMALIZATION = [StrOptions({"last", "mean", "revin"}), None]
 
@@ -161,7 +173,8 @@ class LinearForecaster(ExactLinearForecaster):
         """
         weights, bias = read_layer(state_dict, "Linear")
         mixture = Mixture(weights[:, None], bias=bias[:, None], normalization=Normalization("none"))
-        return cls._from_mixture(mixture, backend=backend)
+        made: LinearForecaster = cls._from_mixture(mixture, backend=backend)
+        return made
 
 
 class NLinearForecaster(ExactLinearForecaster):
@@ -267,7 +280,8 @@ class NLinearForecaster(ExactLinearForecaster):
         """
         weights, bias = read_layer(state_dict, "Linear")
         mixture = Mixture(weights[:, None], bias=bias[:, None], normalization=Normalization("last"))
-        return cls._from_mixture(mixture, backend=backend)
+        made: NLinearForecaster = cls._from_mixture(mixture, backend=backend)
+        return made
 
 
 class DLinearForecaster(ExactLinearForecaster):
@@ -378,8 +392,7 @@ class DLinearForecaster(ExactLinearForecaster):
             )
 
     def _metric(self, lookback: int) -> Float64Array:
-        factor = linalg.cho_factor(split_penalty(lookback, self.kernel_size))
-        return np.asarray(linalg.cho_solve(factor, np.eye(lookback)))
+        return _decomposition_metric(lookback, self.kernel_size)
 
     @property
     def seasonal_coef_(self) -> Float64Array:
@@ -433,7 +446,10 @@ class DLinearForecaster(ExactLinearForecaster):
         )
         bias = seasonal_bias + trend_bias
         mixture = Mixture(folded.transpose(0, 2, 1)[:, None], bias=bias[:, None])
-        return cls._from_mixture(mixture, kernel_size=kernel_size, backend=backend)
+        made: DLinearForecaster = cls._from_mixture(
+            mixture, kernel_size=kernel_size, backend=backend
+        )
+        return made
 
 
 class RLinearForecaster(ExactLinearForecaster):
@@ -570,4 +586,5 @@ class RLinearForecaster(ExactLinearForecaster):
             scale_coef=scale_coef[:, None],
             normalization=Normalization("mean", scaled=True, eps=REVIN_EPS),
         )
-        return cls._from_mixture(mixture, backend=backend)
+        made: RLinearForecaster = cls._from_mixture(mixture, backend=backend)
+        return made

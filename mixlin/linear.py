@@ -81,7 +81,7 @@ class ExactLinearForecaster(BaseForecaster):
     fit_intercept: bool
     individual: bool | str
     scale: str | None
-    prior: ArrayLike | None
+    prior: npt.ArrayLike | None
     solver: ExactSolver | None
 
     def _normalization_name(self) -> str | None:
@@ -101,7 +101,7 @@ class ExactLinearForecaster(BaseForecaster):
                 f"prior must be None or finite coefficients shaped like coef_, {shapes[0]} or "
                 f"{shapes[1]}; got shape {prior.shape}."
             )
-        return prior.reshape(-1, horizon, lookback).transpose(0, 2, 1)
+        return np.asarray(prior.reshape(-1, horizon, lookback).transpose(0, 2, 1))
 
     def _learn(self, training: Training, *, update: bool) -> dict[str, Any]:
         L, H = training.lookback, training.horizon
@@ -221,13 +221,14 @@ class ExactLinearForecaster(BaseForecaster):
     def coef_(self) -> Float64Array:
         """The matrix on the raw window, oldest lag first, (H, L) or (C, H, L)."""
         folded = self._folded().transpose(0, 2, 1)
-        return folded[0] if len(folded) == 1 else folded
+        return np.asarray(folded[0] if len(folded) == 1 else folded)
 
     def _folded(self) -> Float64Array:
         mixture = self._fitted_mixture("coef_")
         weights = mixture.weights[:, 0]
         level = mixture.normalization.functional(weights.shape[1])
-        return weights + level[:, None] * (1.0 - weights.sum(axis=1, keepdims=True))
+        rows = weights.sum(axis=1, keepdims=True)
+        return np.asarray(weights + level[:, None] * (1.0 - rows))
 
     @property
     def intercept_(self) -> Float64Array:
@@ -278,5 +279,5 @@ class ExactLinearForecaster(BaseForecaster):
         }
         if n_channels is not None:
             state.update(n_channels_in_=n_channels, n_features_in_=n_channels)
-        vars(made).update(state, _state=tuple(state))
+        made.__dict__.update(state, _state=tuple(state))
         return made

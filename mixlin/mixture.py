@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -56,10 +56,11 @@ class Mixture:
         Needed with more than one expert.
     pre, post : tuple of Block
         Before the experts, on ``x - l``; after the mixture, before the base is added. Where an
-        activation is not positively homogeneous, both see values divided by the window's scale;
-        elsewhere their biases are multiplied by it.
+        activation is not positively homogeneous, or a layer maps channels, which have scales of
+        their own, both see values divided by the window's scale; elsewhere their biases are
+        multiplied by it.
     lookback : int, optional
-        Needed where ``pre`` changes the width.
+        Found from the first layer over time, else from ``weights``.
 
     Examples
     --------
@@ -107,15 +108,41 @@ class Mixture:
             raise ValueError("level_coef needs a normalization that takes a level.")
         if self.scale_coef is not None and not self.normalization.scaled:
             raise ValueError("scale_coef needs a normalization that takes a scale.")
-        riding = self.normalization.scaled and not self.divides_by_scale
-        for layer in (layer for block in self.pre + self.post for layer in block.layers):
-            if riding and layer.axis == "channel" and layer.bias is not None:
-                raise ValueError(
-                    "a bias after mixing channels has no window scale to ride on; take the scale "
-                    "out of the normalization, or leave the bias out."
-                )
-        if not self.lookback:
-            object.__setattr__(self, "lookback", shape[2])
+        over_time = [
+            layer.weight.shape[1:]
+            for block in self.pre
+            for layer in block.layers
+            if layer.axis == "time"
+        ]
+        widths = [self.lookback or (over_time[0][0] if over_time else shape[2])]
+        for n_inputs, n_outputs in over_time:
+            widths += [n_inputs, n_outputs]
+        widths.append(shape[2])
+        if widths[0::2] != widths[1::2]:
+            raise ValueError(
+                f"the lookback, the layers of pre and weights don't fit together; their widths "
+                f"from one to the next are {widths}, which must be equal in pairs."
+            )
+        object.__setattr__(self, "lookback", widths[0])
+        sizes = {1, *self._group_sizes()}
+        if len(sizes) > 2:
+            raise ValueError(
+                f"groups must be 1 or the number of channels in every tensor; got {sorted(sizes)}."
+            )
+
+    def _group_sizes(self) -> list[int]:
+        tensors = [self.weights, self.bias, self.scale_coef, self.level_coef, self.extra_coef]
+        layers = [layer for block in self.pre + self.post for layer in block.layers]
+        layers += () if self.gate is None else self.gate.layers
+        tensors += [
+            t for layer in layers if layer.axis == "time" for t in (layer.weight, layer.bias)
+        ]
+        return [len(t) for t in (*tensors, self.reference) if t is not None]
+
+    @property
+    def groups(self) -> int:
+        """Number of channels that the tensors are made for; 1 if they serve any number."""
+        return max(self._group_sizes())
 
     @property
     def n_experts(self) -> int:
@@ -131,14 +158,16 @@ class Mixture:
                 horizon = int(layer.weight.shape[2]) if layer.axis == "time" else horizon
         return horizon
 
-    @cached_property
+    @property
     def divides_by_scale(self) -> bool:
         """Whether columns are divided by the window's scale, and the result multiplied by it."""
         return self.normalization.scaled and not all(
-            layer.homogeneous for block in self.pre + self.post for layer in block.layers
+            layer.homogeneous and layer.axis == "time"
+            for block in self.pre + self.post
+            for layer in block.layers
         )
 
-    @cached_property
+    @property
     def packed(self) -> tuple[FloatArray, FloatArray | None]:
         """The one product: columns (G, K', E * H) and bias (G, E * H) or None.
 
@@ -158,7 +187,8 @@ class Mixture:
         columns = np.concatenate(
             [np.broadcast_to(part, (groups, *part.shape[1:])) for part in parts], axis=1
         )
-        packed = columns.reshape(groups, -1, n_experts * horizon)
+        # one memory layout, so that a loaded mixture computes the same bits
+        packed = np.ascontiguousarray(columns.reshape(groups, -1, n_experts * horizon))
         return packed, None if bias is None else bias.reshape(-1, n_experts * horizon)
 
 
@@ -194,7 +224,7 @@ class Placed(NamedTuple):
     post: tuple[tuple[tuple[Tensor, Tensor | None], ...], ...]
 
 
-_PLACED: weakref.WeakKeyDictionary[Mixture, dict[int, tuple[Any, Placed]]] = (
+_PLACED: weakref.WeakKeyDictionary[Mixture, weakref.WeakKeyDictionary[Backend, Placed]] = (
     weakref.WeakKeyDictionary()
 )
 _PLACING = threading.RLock()
@@ -214,16 +244,16 @@ def place(mixture: Mixture, backend: Backend) -> Placed:
         Kept until the mixture or the backend is gone; never part of an estimator or a pickle.
     """
     with _PLACING:
-        table = _PLACED.setdefault(mixture, {})
-        entry = table.get(id(backend))
-        if entry is None or entry[0]() is not backend:
-            entry = table[id(backend)] = (weakref.ref(backend), _upload(mixture, backend))
-        return entry[1]
+        table = _PLACED.setdefault(mixture, weakref.WeakKeyDictionary())
+        placed = table.get(backend)
+        if placed is None:
+            placed = table[backend] = _upload(mixture, backend)
+        return placed
 
 
 def _upload(mixture: Mixture, backend: Backend) -> Placed:
     def tensor(array: FloatArray | None) -> Tensor | None:
-        return None if array is None else backend.put(array)
+        return None if array is None else backend.put(np.ascontiguousarray(array))
 
     def layers(chain: tuple[Layer, ...], riding: bool) -> tuple[tuple[Tensor, Tensor], ...]:
         # a bias that rides on the scale is the weight of a one-column product
@@ -242,7 +272,7 @@ def _upload(mixture: Mixture, backend: Backend) -> Placed:
         backend.put(weights),
         tensor(bias),
         () if gate is None else layers(gate.layers, False),
-        () if gate is None else tuple(backend.put(e.weights) for e in gate.evidence),
+        () if gate is None else tuple(tensor(e.weights) for e in gate.evidence),
         tuple(layers(block.layers, riding) for block in mixture.pre),
         tuple(layers(block.layers, riding) for block in mixture.post),
     )
@@ -316,8 +346,18 @@ def forward(
     Returns
     -------
     array of shape (n_windows, n_channels, horizon), or Parts
+
+    Raises
+    ------
+    ValueError
+        If the windows or the extra columns don't fit to the mixture.
     """
-    n, n_channels, _ = windows.shape
+    n, n_channels, lookback = windows.shape
+    if lookback != mixture.lookback or mixture.groups not in (1, n_channels):
+        raise ValueError(
+            f"windows must be (n_windows, {'n_channels' if mixture.groups == 1 else mixture.groups}"
+            f", {mixture.lookback}); got {windows.shape}."
+        )
     placed = place(mixture, backend)
     centered, level, scale = mixture.normalization.measure(windows, mixture.reference)
     reference = mixture.reference[None, :]
@@ -361,7 +401,8 @@ def forward(
         if mixture.gate.evidence and window is None:
             window = backend.put(centered)
         router_windows = np.asarray(windows, dtype=np.float64)
-        features = mixture.gate.router.features(router_windows, timestamps, mixture.horizon)
+        steps = mixture.weights.shape[3]  # that gates weigh; post may change their number
+        features = mixture.gate.router.features(router_windows, timestamps, steps)
         gates, evidence = _gates(mixture, backend, placed, window, features)
 
     experts: Tensor = None
@@ -427,7 +468,8 @@ def predict_windows(
     n, n_channels, lookback = windows.shape
     block = backend.rows_per_block(n_channels, lookback) or max(1, n)
     out = np.empty((n, n_channels, mixture.horizon))
-    for start in range(0, n, block):
+
+    def run(start: int) -> None:
         rows = slice(start, start + block)
         out[rows] = forward(
             mixture,
@@ -436,6 +478,9 @@ def predict_windows(
             extra=None if extra is None else extra[rows],
             timestamps=None if timestamps is None else timestamps[rows],
         )
+
+    place(mixture, backend)
+    backend.run_blocks(run, range(0, n, block))
     return out
 
 

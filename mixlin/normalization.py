@@ -58,7 +58,10 @@ class Normalization:
             raise ValueError(f"level must be one of {LEVELS}; got {self.level!r}.")
 
     def measure(
-        self, windows: npt.NDArray[np.floating], reference: FloatArray
+        self,
+        windows: npt.NDArray[np.floating],
+        reference: FloatArray,
+        out: FloatArray | None = None,
     ) -> tuple[FloatArray, FloatArray, FloatArray | None]:
         """Measure windows from their level.
 
@@ -67,25 +70,25 @@ class Normalization:
         windows : array of shape (n_windows, n_channels, lookback)
         reference : array of shape (1,) or (n_channels,)
             The level of every window where ``level="none"``.
+        out : array of shape (n_windows, n_channels, lookback), optional
+            Where ``centered`` is written.
 
         Returns
         -------
         centered : array of shape (n_windows, n_channels, lookback)
-            Float64, a new array.
+            Float64; ``out`` or a new array.
         level : array of shape (n_windows or 1, n_channels or 1)
         scale : array of shape (n_windows, n_channels), or None
         """
         if self.level == "none":
             level = reference[None, :]
-        elif self.level == "last":
+        else:  # the mean too is taken of differences: far from zero it would be rounded
             level = windows[:, :, -1].astype(np.float64)
-        else:
-            level = windows.mean(axis=2, dtype=np.float64)
-        centered = np.subtract(windows, level[:, :, None], dtype=np.float64)
-        if self.level == "mean":  # the rounding of a mean far from zero, taken out again
-            residue = centered.mean(axis=2)
-            level = level + residue
-            centered -= residue[:, :, None]
+        centered = np.subtract(windows, level[:, :, None], out=out, dtype=np.float64)
+        if self.level == "mean":
+            mean = centered @ np.full(windows.shape[2], 1.0 / windows.shape[2])
+            centered -= mean[:, :, None]
+            level = level + mean
         return centered, level, self.scale_of(centered) if self.scaled else None
 
     def scale_of(self, centered: FloatArray) -> FloatArray:
@@ -100,13 +103,13 @@ class Normalization:
         array of shape (n_windows, n_channels)
         """
         length = centered.shape[2]
+        if self.level != "mean":  # two passes: the level may lie far from the mean
+            centered = centered - centered.mean(axis=2, keepdims=True)
         squares = np.einsum("ncl,ncl->nc", centered, centered)
-        if self.level != "mean":
-            squares = squares - length * centered.mean(axis=2) ** 2
-        variance = np.maximum(squares, 0.0) / max(1, length - self.ddof)
+        variance = squares / max(1, length - self.ddof)
         if self.eps_inside:
-            return np.sqrt(variance + self.eps)
-        return np.sqrt(variance) + self.eps
+            return np.asarray(np.sqrt(variance + self.eps))
+        return np.asarray(np.sqrt(variance) + self.eps)
 
     def functional(self, lookback: int) -> FloatArray:
         """Return the weights r of the level ``r @ window``; zeros where ``level="none"``.

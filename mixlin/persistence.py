@@ -9,7 +9,8 @@ import dataclasses
 import hashlib
 import json
 import os
-import tempfile
+import uuid
+from datetime import timezone
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +32,49 @@ FORMAT = 1
 _KEY = "mixlin"
 _MARK = b"mixlin-sha256="
 _DIGITS = 64
-_RECORDS: dict[str, type[Any]] = {
-    cls.__name__: cls
-    for cls in (
-        Block,
-        Container,
-        Evidence,
-        ExactSolver,
-        FixedPlan,
-        Gate,
-        Layer,
-        Mixture,
-        Normalization,
-        TimeIndex,
-    )
-}
+_RECORDS: dict[str, type[Any]] = {}
+# what files with a valid checksum and foreign content may provoke
+_UNREADABLE = (
+    safetensors.SafetensorError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
+def register_record(cls: type[Any]) -> type[Any]:
+    """Let files hold instances of a class, under its name.
+
+    Parameters
+    ----------
+    cls : type
+        A dataclass, or a class of parameters with scikit-learn's ``get_params``.
+
+    Returns
+    -------
+    type
+        The class, so that this serves as a decorator.
+    """
+    _RECORDS[cls.__name__] = cls
+    return cls
+
+
+for _record in (
+    Block,
+    Container,
+    Evidence,
+    FixedPlan,
+    Gate,
+    Layer,
+    Mixture,
+    Normalization,
+    TimeIndex,
+):
+    register_record(_record)
+register_record(ExactSolver)
 
 
 class _Encoder:
@@ -57,6 +86,8 @@ class _Encoder:
     def encode(self, value: Any) -> Any:
         if value is None or isinstance(value, (bool, str)):
             return value
+        if isinstance(value, np.bool_):
+            return bool(value)
         if isinstance(value, (int, np.integer)):
             return int(value)
         if isinstance(value, (float, np.floating)):
@@ -67,33 +98,46 @@ class _Encoder:
             unit, count = np.datetime_data(value.dtype)
             return {"datetime64": [int(value.astype(np.int64)), unit, count]}
         if isinstance(value, (list, tuple)):
-            return {type(value).__name__: [self.encode(item) for item in value]}
+            kind = "list" if isinstance(value, list) else "tuple"
+            return {kind: [self.encode(item) for item in value]}
         if isinstance(value, dict):
+            if not all(isinstance(key, str) for key in value):
+                raise TypeError(f"only str keys can be saved in a model file; got {list(value)}.")
             return {"dict": {key: self.encode(item) for key, item in value.items()}}
         if isinstance(value, Backend):
             return value.spec
         if isinstance(value, Router):
             return {"router": type(value).__name__, "fields": self.encode(value.config())}
-        if type(value).__name__ in _RECORDS and isinstance(value, _RECORDS[type(value).__name__]):
+        if _RECORDS.get(type(value).__name__) is type(value):
             return {"record": type(value).__name__, "fields": self.encode(_fields(value))}
         return self._pandas(value)
 
     def _array(self, value: np.ndarray[Any, Any]) -> Any:
-        if value.dtype.kind in "OU":
+        text = value.ndim == 1 and value.dtype.kind not in "biufcmM"
+        if text and all(isinstance(item, str) for item in value):
             return {"names": [str(item) for item in value]}
+        if value.dtype.kind not in "biuf" or value.dtype.itemsize > 8:
+            raise TypeError(
+                f"an array of dtype {value.dtype} can't be saved in a model file: only booleans, "
+                "integers, floats of at most 64 bits, and names can. Convert it first."
+            )
         key = f"t{len(self.tensors):04d}"
-        self.tensors[key] = np.ascontiguousarray(value)
+        self.tensors[key] = np.array(value, dtype=value.dtype.newbyteorder("="), order="C")
         return {"array": key}
 
     def _pandas(self, value: Any) -> Any:
         kind = type(value).__name__
-        if kind in ("Timestamp", "Timedelta") and type(value).__module__.startswith("pandas"):
-            zone = getattr(value, "tz", None)
-            return {kind: [int(value.value), str(value.unit), None if zone is None else str(zone)]}
-        if kind == "Period":
-            return {kind: [str(value), value.freqstr]}
-        if hasattr(value, "to_list") and hasattr(value, "names"):  # column labels of a frame
-            return {"columns": self.encode(value.to_list()), "name": self.encode(value.name)}
+        if not type(value).__module__.startswith("pandas"):
+            pass
+        elif kind in ("Timestamp", "Timedelta"):
+            count = int(value.asm8.astype(np.int64))
+            return {kind: [count, str(value.unit), _zone(value)]}
+        elif kind == "Period":
+            return {kind: [int(value.ordinal), value.freqstr]}
+        elif hasattr(value, "to_list") and hasattr(value, "names"):  # column labels of a frame
+            many = hasattr(value, "levels")
+            names = list(value.names) if many else value.name
+            return {"columns": self.encode(value.to_list()), "name": self.encode(names)}
         raise TypeError(
             f"a value of type {type(value).__name__} can't be saved in a model file. Use joblib "
             "to pickle estimators with parameters of your own."
@@ -101,7 +145,7 @@ class _Encoder:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    if isinstance(value, ExactSolver):
+    if hasattr(value, "get_params"):
         return dict(value.get_params(deep=False))
     fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     if isinstance(value, FixedPlan):
@@ -109,9 +153,29 @@ def _fields(value: Any) -> dict[str, Any]:
     return fields
 
 
+def _zone(stamp: Any) -> str | None:
+    """Return a name that pandas turns back into the stamp's time zone."""
+    zone = getattr(stamp, "tz", None)
+    if zone is None:
+        return None
+    fixed = zone.utcoffset(None)
+    for name in [str(zone)] + ([] if fixed is None else [str(timezone(fixed))]):
+        try:
+            if stamp.tz_convert(name).utcoffset() == stamp.utcoffset():
+                return name
+        except (ValueError, LookupError):
+            continue
+    raise TypeError(
+        f"the time zone {zone!r} has no name that can be saved in a model file. Give the index a "
+        "named zone, for example frame.tz_convert('Europe/Berlin')."
+    )
+
+
 def _decode(value: Any, tensors: dict[str, np.ndarray[Any, Any]]) -> Any:
     if not isinstance(value, dict):
         return value
+    if not value:
+        raise ValueError("an empty entry")
     kind, content = next(iter(value.items()))
     if kind == "float":
         return float.fromhex(content)
@@ -130,6 +194,8 @@ def _decode(value: Any, tensors: dict[str, np.ndarray[Any, Any]]) -> Any:
         return router_from_config(content, _decode(value["fields"], tensors))
     if kind == "record":
         return _RECORDS[content](**_decode(value["fields"], tensors))
+    if kind not in ("Timestamp", "Timedelta", "Period", "columns"):
+        raise KeyError(kind)
     try:
         import pandas as pd
     except ImportError:
@@ -138,21 +204,25 @@ def _decode(value: Any, tensors: dict[str, np.ndarray[Any, Any]]) -> Any:
             "(pip install 'mixlin[pandas]')."
         ) from None
     if kind == "Timestamp":
-        stamp = pd.Timestamp(content[0], unit="ns").as_unit(content[1])
+        stamp = pd.Timestamp(np.datetime64(content[0], content[1]))
         return stamp if content[2] is None else stamp.tz_localize("UTC").tz_convert(content[2])
     if kind == "Timedelta":
-        return pd.Timedelta(content[0], unit="ns").as_unit(content[1])
+        return pd.Timedelta(np.timedelta64(content[0], content[1]))
     if kind == "Period":
-        return pd.Period(content[0], freq=content[1])
-    if kind == "columns":
-        return pd.Index(_decode(content, tensors), name=_decode(value["name"], tensors))
-    raise KeyError(kind)
+        return pd.Period(ordinal=content[0], freq=content[1])
+    labels, names = _decode(content, tensors), _decode(value["name"], tensors)
+    if isinstance(names, list):
+        return pd.MultiIndex.from_tuples(labels, names=names)
+    return pd.Index(labels, name=names)
 
 
 def _digest(data: bytes, at: int) -> str:
     """Hash a file with the digits of its own checksum set to zero."""
-    zeroed = data[:at] + b"0" * _DIGITS + data[at + _DIGITS :]
-    return hashlib.sha256(zeroed).hexdigest()
+    view = memoryview(data)
+    digest = hashlib.sha256(view[:at])
+    digest.update(b"0" * _DIGITS)
+    digest.update(view[at + _DIGITS :])
+    return digest.hexdigest()
 
 
 def write_record(record: dict[str, Any], path: str | os.PathLike[str], version: str) -> None:
@@ -169,7 +239,7 @@ def write_record(record: dict[str, Any], path: str | os.PathLike[str], version: 
     Raises
     ------
     TypeError
-        If the record holds something else.
+        If the record holds something else; nothing is written.
     OSError
         If the file can't be written; an older file of that name is left as it was.
     """
@@ -186,17 +256,14 @@ def write_record(record: dict[str, Any], path: str | os.PathLike[str], version: 
     at = data.index(_MARK) + len(_MARK)
     data = data[:at] + _digest(data, at).encode() + data[at + _DIGITS :]
 
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    target = Path(os.path.realpath(path))  # a link stays a link
+    temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, target)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -235,7 +302,8 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
         size = int.from_bytes(data[:8], "little")
         text = json.loads(data[8 : 8 + size])["__metadata__"][_KEY].partition("\n")[2]
         body = json.loads(text)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        body.get("format")
+    except _UNREADABLE as error:
         raise ValueError(f"{path} is not a mixlin model: its header can't be read.") from error
     if body.get("format") != FORMAT:
         raise ValueError(
@@ -244,16 +312,8 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
         )
     try:
         record = _decode(body["record"], load_tensors(data))
-    except ImportError:
-        raise
-    except (
-        safetensors.SafetensorError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        IndexError,
-    ) as error:
-        raise ValueError(f"{path} holds a record that can't be read: {error}") from error
-    assert isinstance(record, dict)
+    except _UNREADABLE as error:
+        raise ValueError(f"{path} holds a record that can't be read: {error!r}") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} holds a record that can't be read: it is no dict.")
     return record

@@ -117,6 +117,8 @@ class Evidence:
     def __post_init__(self) -> None:
         if self.kind not in ("energy", "backtest"):
             raise ValueError(f"kind must be 'energy' or 'backtest'; got {self.kind!r}.")
+        if self.step < 1:
+            raise ValueError(f"step must be at least 1; got {self.step}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +155,8 @@ class Gate:
     def __post_init__(self) -> None:
         if not self.layers:
             raise ValueError("a gate has at least one layer.")
+        if any(layer.axis != "time" for layer in self.layers):
+            raise ValueError("the layers of a gate map features; they have axis='time'.")
         if self.top_k is not None and not 1 <= self.top_k <= self.n_experts:
             raise ValueError(f"top_k must be in 1 ... {self.n_experts}; got {self.top_k}.")
         if not self.temperature > 0:

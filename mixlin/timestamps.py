@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MAX_MISSING = 0.5  # more missing than observed rows: not a regular index with gaps
+_DAY = 86_400_000_000_000  # nanoseconds
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class TimeIndex:
     --------
     >>> import numpy as np
     >>> from mixlin.timestamps import read_timestamps
-    >>> stamps = np.arange("2024-01-01", "2024-01-03", np.timedelta64(6, "h"))
+    >>> stamps = np.datetime64("2024-01-01") + np.arange(8) * np.timedelta64(6, "h")
     >>> index, rows = read_timestamps(stamps)
     >>> index.freq, index.first_after().item().isoformat()
     ('6h', '2024-01-03T00:00:00')
@@ -57,16 +58,17 @@ class TimeIndex:
         """
         if self.kind == "stamps":
             step = _parse_step(str(self.freq))
-            return self.last + step * np.arange(1, n_steps + 1)
+            start = self.last
+            if np.datetime_data(step.dtype)[0] in "YM":  # days can't be added to months
+                start = start.astype(step.dtype.str.replace("m8", "M8"))
+            return (start + step * np.arange(1, n_steps + 1)).astype(self.last.dtype)
         import pandas as pd
 
         if self.kind == "integer":
-            step = int(self.freq)
-            return pd.RangeIndex(
-                self.last + step, self.last + step * (n_steps + 1), step, name=self.name
-            )
+            by = int(self.freq)
+            return pd.RangeIndex(self.last + by, self.last + by * (n_steps + 1), by, name=self.name)
         if self.kind == "period":
-            made: Any = pd.period_range(self.last, periods=n_steps + 1, freq=self.freq)
+            made: Any = pd.period_range(self.last, periods=n_steps + 1, freq=str(self.freq))
         elif self.kind == "timedelta":
             made = pd.timedelta_range(self.last, periods=n_steps + 1, freq=str(self.freq))
         else:
@@ -79,23 +81,27 @@ class TimeIndex:
 
     def continues_as(self, other: TimeIndex, first: Any) -> bool:
         """Whether a series that starts at ``first`` with index ``other`` follows directly."""
-        return self.kind == other.kind and bool(self.first_after() == first)
+        same = self.kind == other.kind and self.freq == other.freq
+        return same and bool(self.first_after() == first)
 
 
-def _parse_step(freq: str) -> np.timedelta64:
+def _parse_step(freq: str) -> Any:
     digits = "".join(ch for ch in freq if ch.isdigit())
-    return np.timedelta64(int(digits or 1), freq[len(digits) :])
+    unit: Any = freq[len(digits) :]
+    return np.timedelta64(int(digits or 1), unit)
 
 
-def _format_step(step: np.timedelta64) -> str:
-    for unit in ("Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns"):
-        try:
-            whole = step.astype(f"timedelta64[{unit}]")
-        except TypeError:  # months have no length in days
-            continue
-        if whole == step and whole.astype(np.int64) != 0:
-            return f"{int(whole.astype(np.int64))}{unit}"
-    return f"{int(step.astype(np.int64))}ns"
+def _format_step(count: int, unit: str) -> str:
+    """Write a step in the largest unit that holds it whole."""
+    if unit in ("Y", "M"):  # months have no length in days
+        months = count * (12 if unit == "Y" else 1)
+        return f"{months}M" if months % 12 else f"{months // 12}Y"
+    step: Any = np.timedelta64(count, unit)  # type: ignore[call-overload]
+    for larger in ("W", "D", "h", "m", "s", "ms", "us"):
+        whole: Any = step.astype(f"timedelta64[{larger}]")
+        if whole == step:
+            return f"{int(whole.astype(np.int64))}{larger}"
+    return f"{int(step.astype('timedelta64[ns]').astype(np.int64))}ns"
 
 
 def _check_order(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -124,7 +130,7 @@ def _grid(values: npt.NDArray[np.int64]) -> tuple[int, npt.NDArray[np.intp]] | N
     if (distinct % step).any():
         return None
     places = np.concatenate([[0], np.cumsum(steps // step)]).astype(np.intp)
-    return (step, places) if (places[-1] + 1) * (1 - _MAX_MISSING) <= len(values) else None
+    return None if _dense(places) is None else (step, places)
 
 
 def _irregular(what: str) -> ValueError:
@@ -135,8 +141,28 @@ def _irregular(what: str) -> ValueError:
     )
 
 
+def _other_frequency(what: str, freq: str | int) -> ValueError:
+    return ValueError(
+        f"the {what} does not step by {freq!r}, as the training series does, or misses most of its "
+        "labels. Resample it to that frequency (frame.asfreq or frame.resample), or fit on a "
+        "series of its own frequency."
+    )
+
+
+def _places(values: npt.NDArray[np.int64], step: int) -> npt.NDArray[np.intp] | None:
+    """Return each row's place on a grid of known step; None if off the grid."""
+    steps = _check_order(values)
+    if (steps % step).any():
+        return None
+    return _dense(np.concatenate([[0], np.cumsum(steps // step)]).astype(np.intp))
+
+
+def _dense(places: npt.NDArray[np.intp]) -> npt.NDArray[np.intp] | None:
+    return places if (places[-1] + 1) * (1 - _MAX_MISSING) <= len(places) else None
+
+
 def read_timestamps(
-    timestamps: npt.ArrayLike, n_rows: int | None = None
+    timestamps: npt.ArrayLike, n_rows: int | None = None, *, like: TimeIndex | None = None
 ) -> tuple[TimeIndex, npt.NDArray[np.intp]]:
     """Read the stamps that come with an array.
 
@@ -146,6 +172,8 @@ def read_timestamps(
         ``datetime64``, or what numpy turns into it.
     n_rows : int, optional
         Rows of the series.
+    like : TimeIndex, optional
+        Whose step is meant.
 
     Returns
     -------
@@ -156,7 +184,15 @@ def read_timestamps(
     Raises
     ------
     ValueError
-        If the length differs, or stamps are missing, unsorted, repeated or irregular.
+        If the length differs, or stamps are missing, unsorted, repeated or irregular, or do not
+        step as ``like`` does.
+
+    Examples
+    --------
+    >>> from mixlin.timestamps import read_timestamps
+    >>> index, rows = read_timestamps(["2024-01-01", "2024-02-01", "2024-04-01"])
+    >>> index.freq, rows.tolist()
+    ('1M', [0, 1, 3])
     """
     stamps = np.asarray(timestamps)
     if stamps.dtype.kind != "M":
@@ -172,21 +208,52 @@ def read_timestamps(
         )
     if np.isnat(stamps).any():
         raise ValueError("timestamps hold NaT; every row needs its time.")
-    grid = _grid(stamps.astype(np.int64))
+    unit, count = np.datetime_data(stamps.dtype)
+    if like is not None and like.kind == "stamps":
+        return _stamps_like(stamps, like)
+    months = stamps.astype("datetime64[M]")
+    if len(stamps) > 1 and (months.astype(stamps.dtype) == stamps).all():
+        unit, count, ordinals = "M", 1, months.astype(np.int64)
+    else:
+        ordinals = stamps.astype(np.int64)
+    grid = _grid(ordinals)
     if grid is None:
         raise _irregular("series of timestamps")
-    unit = np.datetime_data(stamps.dtype)[0]
-    freq = _format_step(np.timedelta64(grid[0] * np.datetime_data(stamps.dtype)[1], unit))
-    return TimeIndex("stamps", stamps[-1], freq), grid[1]
+    return TimeIndex("stamps", stamps[-1], _format_step(grid[0] * count, unit)), grid[1]
 
 
-def read_index(index: pd.Index) -> tuple[TimeIndex, npt.NDArray[np.intp]]:
+def _stamps_like(
+    stamps: npt.NDArray[np.datetime64], like: TimeIndex
+) -> tuple[TimeIndex, npt.NDArray[np.intp]]:
+    step = _parse_step(str(like.freq))
+    rows = None
+    if np.datetime_data(step.dtype)[0] in "YM":
+        months = stamps.astype("datetime64[M]")
+        if (months.astype(stamps.dtype) == stamps).all():
+            rows = _places(months.astype(np.int64), int(step.astype("timedelta64[M]").astype(int)))
+    else:
+        finer = np.promote_types(stamps.dtype, step.dtype.str.replace("m8", "M8"))
+        unit = np.datetime_data(finer)[0]
+        rows = _places(
+            stamps.astype(finer).astype(np.int64),
+            int(step.astype(f"timedelta64[{unit}]").astype(np.int64)),
+        )
+    if rows is None:
+        raise _other_frequency("series of timestamps", like.freq)
+    return TimeIndex("stamps", stamps[-1], like.freq), rows
+
+
+def read_index(
+    index: pd.Index, *, like: TimeIndex | None = None
+) -> tuple[TimeIndex, npt.NDArray[np.intp]]:
     """Read the index of a frame.
 
     Parameters
     ----------
     index : pandas.Index
         Dates, periods, time deltas or integers, increasing; gaps are allowed.
+    like : TimeIndex, optional
+        Whose step is meant, if the index is of its kind.
 
     Returns
     -------
@@ -197,44 +264,127 @@ def read_index(index: pd.Index) -> tuple[TimeIndex, npt.NDArray[np.intp]]:
     Raises
     ------
     ValueError
-        If labels are unsorted, repeated or irregular, or of another kind.
+        If labels are unsorted, repeated or irregular, of another kind, or do not step as ``like``
+        does.
     """
     import pandas as pd
 
     if index.hasnans:
         raise ValueError("the index holds missing labels; every row needs its time.")
-    name = index.name
+    last: Any
+    if isinstance(index, pd.PeriodIndex):
+        kind, last = "period", index[-1]
+    elif isinstance(index, pd.DatetimeIndex):
+        kind, last = "datetime", index[-1]
+    elif isinstance(index, pd.TimedeltaIndex):
+        kind, last = "timedelta", index[-1]
+    elif pd.api.types.is_integer_dtype(index.dtype):
+        kind, last = "integer", int(index[-1])
+    else:
+        raise ValueError(
+            f"an index of dtype {index.dtype} can't be continued: use dates, periods or integers "
+            "(pd.to_datetime on the index, or frame.reset_index(drop=True))."
+        )
+    _check_order(_ordinals(index))
+    if like is not None and like.kind == kind:
+        freq, rows = like.freq, _places_at(index, like.freq)
+        if rows is None:
+            raise _other_frequency("index", freq)
+    else:
+        found = _regular(index)
+        if found is None:
+            raise _irregular("index")
+        freq, rows = found
+    return TimeIndex(kind, last, freq, index.name), rows
+
+
+def _ordinals(index: pd.Index) -> npt.NDArray[np.int64]:
+    """Return labels as integers: nanoseconds for dates, whatever their unit."""
+    if hasattr(index, "as_unit"):
+        index = index.as_unit("ns")
+    return np.asarray(getattr(index, "asi8", index), dtype=np.int64)
+
+
+def _regular(index: pd.Index) -> tuple[str | int, npt.NDArray[np.intp]] | None:
+    """Find the frequency of an index, and each row's place at it."""
+    import pandas as pd
+
     everything = np.arange(len(index), dtype=np.intp)
     if isinstance(index, pd.PeriodIndex):
-        grid = _grid(np.asarray(index.asi8))
-        if grid is None:
-            raise _irregular("index")
-        offset = index.freq * grid[0]
-        return TimeIndex("period", index[-1], offset.freqstr, name), grid[1]
-    if isinstance(index, (pd.DatetimeIndex, pd.TimedeltaIndex)):
-        kind = "datetime" if isinstance(index, pd.DatetimeIndex) else "timedelta"
-        _check_order(np.asarray(index.asi8))
-        freq = index.freqstr or (pd.infer_freq(index) if len(index) > 2 else None)
-        if freq is not None:
-            return TimeIndex(kind, index[-1], freq, name), everything
+        grid = _grid(_ordinals(index))
+        unit: Any = index.freq
+        return None if grid is None else ((unit.base * grid[0]).freqstr, grid[1])
+    if not isinstance(index, (pd.DatetimeIndex, pd.TimedeltaIndex)):
+        return _grid(_ordinals(index))
+    freq = index.freqstr or (pd.infer_freq(index) if len(index) > 2 else None)
+    if freq is not None:
+        return freq, everything
+    if isinstance(index, pd.DatetimeIndex):
+        for candidate in _calendar_steps(index):
+            rows = _places_at(index, candidate)
+            if rows is not None:
+                return candidate, rows
         # wall-clock time: daily steps in a zone with daylight saving are still daily
-        wall = index.tz_localize(None) if kind == "datetime" and index.tz is not None else index
-        grid = _grid(np.asarray(index.asi8)) or _grid(np.asarray(wall.asi8))
-        if grid is None:
-            raise _irregular("index")
-        step = pd.Timedelta(grid[0], unit=getattr(index, "unit", "ns"))
-        offset = pd.tseries.frequencies.to_offset(step)
-        assert offset is not None
-        return TimeIndex(kind, index[-1], offset.freqstr, name), grid[1]
-    if pd.api.types.is_integer_dtype(index.dtype):
-        grid = _grid(index.to_numpy().astype(np.int64))
-        if grid is None:
-            raise _irregular("index")
-        return TimeIndex("integer", int(index[-1]), grid[0], name), grid[1]
-    raise ValueError(
-        f"an index of dtype {index.dtype} can't be continued: use dates, periods or integers "
-        "(pd.to_datetime on the index, or frame.reset_index(drop=True))."
-    )
+        wall = _grid(_ordinals(index.tz_localize(None)))
+        grid = _grid(_ordinals(index)) or (wall if wall and wall[0] % _DAY == 0 else None)
+    else:
+        grid = _grid(_ordinals(index))
+    if grid is None:
+        return None
+    days, rest = divmod(grid[0], _DAY)
+    step = pd.tseries.frequencies.to_offset(f"{days}D" if not rest else pd.Timedelta(grid[0]))
+    assert step is not None
+    return step.freqstr, grid[1]
+
+
+def _calendar_steps(index: pd.DatetimeIndex) -> list[str]:
+    """Return frequencies of no fixed length that an index with gaps may have."""
+    if len(index) < 3 or (index != index.normalize()).any():
+        return []
+    out = []
+    for unit, matches in (("MS", index.is_month_start), ("ME", index.is_month_end)):
+        if matches.all():
+            months = _grid(np.asarray(index.year * 12 + index.month, dtype=np.int64))
+            out += [f"{months[0]}{unit}"] if months is not None else []
+    days = np.diff(_ordinals(index.tz_localize(None))) // _DAY
+    weekend = index.dayofweek >= 5
+    if not weekend.any() and np.median(days) == 1 and (days > 2).any():
+        out.append("B")
+    return out
+
+
+def _places_at(index: pd.Index, freq: str | int) -> npt.NDArray[np.intp] | None:
+    """Return each row's place at a known frequency; None if off the grid."""
+    import pandas as pd
+
+    values = _ordinals(index)
+    if isinstance(freq, int):
+        return _places(values, freq)
+    if isinstance(index, pd.PeriodIndex):
+        period: Any = pd.PeriodIndex([], freq=freq).freq
+        unit: Any = index.freq
+        same = unit.base == period.base
+        return _places(values, int(period.n)) if same else None
+    offset = pd.tseries.frequencies.to_offset(freq)
+    assert offset is not None
+    length = _fixed_length(offset)
+    if length is not None:
+        if isinstance(index, pd.DatetimeIndex) and length % _DAY == 0:
+            values = _ordinals(index.tz_localize(None))  # days by the clock on the wall
+        return _places(values, length)
+    rows = pd.date_range(index[0], index[-1], freq=offset).get_indexer(index)
+    return None if (rows < 0).any() else _dense(np.asarray(rows, dtype=np.intp))
+
+
+def _fixed_length(offset: Any) -> int | None:
+    """Return the nanoseconds of an offset, None for months and the like."""
+    import pandas as pd
+
+    if isinstance(offset, pd.offsets.Day):
+        return int(offset.n) * _DAY
+    if isinstance(offset, pd.offsets.Tick):
+        return int(pd.Timedelta(offset).as_unit("ns").value)
+    return None
 
 
 def fill_gaps(

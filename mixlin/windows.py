@@ -12,8 +12,6 @@ from sklearn.utils import check_array
 
 FloatArray = npt.NDArray[np.floating]
 
-_RUN = 16  # consecutive rows of one fingerprint
-
 
 @dataclass(frozen=True, eq=False)
 class Container:
@@ -107,6 +105,7 @@ def read_values(X: Any, *, name: str = "X") -> tuple[FloatArray, Container]:
                 "series."
             )
         X = np.asarray(X)
+    refuse_text(X, name)
     values = check_array(
         X,
         dtype=[np.float64, np.float32],
@@ -124,6 +123,44 @@ def read_values(X: Any, *, name: str = "X") -> tuple[FloatArray, Container]:
             f"{values.shape}. Windows of shape (n_windows, lookback, n_channels) need y."
         )
     return values, container
+
+
+def refuse_text(X: Any, name: str) -> None:
+    """Refuse text and dates, which numpy would turn into numbers.
+
+    Parameters
+    ----------
+    X : array-like
+    name : str
+        What errors call it.
+
+    Raises
+    ------
+    ValueError
+        If X is an array of strings, bytes, dates or durations, holds strings, or is ragged.
+    """
+    values = X
+    if isinstance(X, (list, tuple)):
+        try:
+            values = np.asarray(X)
+        except ValueError:
+            raise ValueError(
+                f"{name} is a ragged list: its parts differ in length. Pass an array with one "
+                "row per time or per window."
+            ) from None
+    kind = getattr(getattr(values, "dtype", None), "kind", "f")
+    if kind == "O" and isinstance(values, np.ndarray):
+        kind = "U" if any(isinstance(item, (str, bytes)) for item in values.flat) else "O"
+    if kind in "SU":
+        raise ValueError(
+            f"{name} holds strings; numbers are needed. Convert it first, for example with "
+            f"np.asarray({name}, dtype=float)."
+        )
+    if kind in "mM":
+        raise ValueError(
+            f"{name} holds dates or durations; numbers are needed. Pass the values of the series "
+            "here, and its times as the index of a frame or as timestamps=."
+        )
 
 
 def _not_numeric(dtype: Any) -> bool:
@@ -150,7 +187,8 @@ def refuse_stacked_windows(values: FloatArray) -> None:
         if not np.array_equal(sample[1:, :-step], sample[:-1, step:], equal_nan=True):
             continue
         if np.array_equal(values[1:, :-step], values[:-1, step:], equal_nan=True):
-            low, high = np.nanmin(values, initial=np.inf), np.nanmax(values, initial=-np.inf)
+            repeated = values[1:, :-step]  # where nothing varies, nothing was moved
+            low, high = np.nanmin(repeated, initial=np.inf), np.nanmax(repeated, initial=-np.inf)
             if low < high:
                 raise ValueError(
                     f"X looks like stacked windows: every row repeats the previous one moved by "
@@ -260,7 +298,7 @@ def interpolate(series: npt.ArrayLike) -> FloatArray:
         if not known.any():
             raise ValueError(f"channel {c} has no observed value.")
         filled[:, c] = np.interp(places, places[known], values[known, c])
-    return filled[:, 0] if container.ndim == 1 else filled
+    return np.asarray(filled[:, 0] if container.ndim == 1 else filled)
 
 
 def time_series_split(
@@ -295,57 +333,3 @@ def time_series_split(
     return TimeSeriesSplit(
         n_splits=n_splits, gap=horizon - 1, test_size=test_size, max_train_size=max_train_size
     )
-
-
-def _row_hashes(values: FloatArray) -> npt.NDArray[np.uint64]:
-    bits = np.ascontiguousarray(values, dtype=np.float64).view(np.uint64)
-    odd = np.random.default_rng(0).integers(1, 2**63, values.shape[1], dtype=np.uint64) * 2 + 1
-    mixed = bits ^ (bits >> np.uint64(32))
-    return (mixed * odd).sum(axis=1, dtype=np.uint64)
-
-
-def _run_hashes(rows: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    odd = np.random.default_rng(1).integers(1, 2**63, _RUN, dtype=np.uint64) * 2 + 1
-    rows = rows ^ (rows >> np.uint64(29))
-    return (rows * odd).sum(axis=-1, dtype=np.uint64)
-
-
-def fingerprint(values: FloatArray) -> npt.NDArray[np.uint64]:
-    """Return hashes of every 16th run of 16 rows, half a byte per value.
-
-    Parameters
-    ----------
-    values : array of shape (T, C)
-
-    Returns
-    -------
-    array of shape (T // 16,)
-    """
-    n_runs = len(values) // _RUN
-    out = np.empty(n_runs, dtype=np.uint64)
-    block = 4096
-    for start in range(0, n_runs, block):
-        stop = min(start + block, n_runs)
-        rows = _row_hashes(values[start * _RUN : stop * _RUN])
-        out[start:stop] = _run_hashes(rows.reshape(-1, _RUN))
-    return np.unique(out)
-
-
-def starts_inside(values: FloatArray, known: npt.NDArray[np.uint64]) -> bool:
-    """Whether the first rows of a series are rows that were fingerprinted.
-
-    Parameters
-    ----------
-    values : array of shape (T, C)
-    known : array from :func:`fingerprint`
-
-    Returns
-    -------
-    bool
-        False where fewer than 31 rows are given: too few to tell.
-    """
-    head = values[: 2 * _RUN - 1]
-    if len(head) < 2 * _RUN - 1:
-        return False
-    runs = np.lib.stride_tricks.sliding_window_view(_row_hashes(head), _RUN)
-    return bool(np.isin(_run_hashes(runs), known).any())

@@ -147,6 +147,15 @@ def test_the_dtype_is_kept_and_the_arithmetic_is_float64():
     assert moving_average(x.astype(np.float16), 3).dtype == np.float64
 
 
+def test_a_width_far_beyond_the_length_takes_no_memory():
+    x = np.array([1.0, 5.0, 2.0, 4.0])
+    # Half of the weight lies before the first step and half behind the last.
+    np.testing.assert_allclose(moving_average(x, 10**15 + 1), np.full(4, 2.5), rtol=1e-12)
+    np.testing.assert_allclose(
+        moving_average_matrix(4, 10**15 + 1) @ x, np.full(4, 2.5), rtol=1e-12
+    )
+
+
 def test_the_input_is_not_written_to():
     x = np.arange(12.0).reshape(2, 6)
     x.setflags(write=False)

@@ -60,7 +60,7 @@ def register(name: str, target: str) -> None:
 def _load(name: str) -> type[Backend]:
     module, _, cls = _REGISTRY[name].partition(":")
     try:
-        found = getattr(importlib.import_module(module), cls)
+        found = getattr(importlib.import_module(module), cls, None)
     except ImportError as error:
         raise BackendNotAvailableError(
             f"backend {name!r} is not available here: {error}. Install what it needs "

@@ -62,6 +62,11 @@ class Backend(ABC):
         """Return how many windows one forward pass takes; ``None`` for all at once."""
         return None
 
+    def run_blocks(self, function: Callable[[int], None], starts: Sequence[int]) -> None:
+        """Call ``function`` with the first row of every block; in order unless overridden."""
+        for start in starts:
+            function(start)
+
     @abstractmethod
     def put(self, array: FloatArray) -> Tensor:
         """Place a float64 host array on the device, in the dtype of the backend."""
@@ -94,6 +99,8 @@ class Backend(ABC):
         Parameters
         ----------
         x : tensor of shape (n, C, K) or (n, C, S, K)
+            Rows that all channels share have ``C = 1`` and become as many as ``w`` or ``b`` has
+            groups.
         w : tensor of shape (G, K, M)
         b : tensor of shape (G, M), optional
         activation : {"relu", "gelu", "elu", "tanh", "sigmoid"}, optional

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import rfft
-from scipy.special import erf, softmax
+from scipy.special import erf, expit, softmax
+from threadpoolctl import ThreadpoolController
 
 from .base import Backend, FloatArray
 
 Float64Array = npt.NDArray[np.float64]
 
-_BLOCK_ELEMENTS = 2**18  # 2 MiB of float64 columns: a block is normalized and multiplied in cache
+_BLOCK_ELEMENTS = 2**17  # 1 MiB of float64 columns: a block is normalized and multiplied in cache
+_MIN_BLOCKS_PER_THREAD = 4
+
+
+@lru_cache(maxsize=1)
+def _thread_controller() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
 
 
 def _elu(x: Float64Array) -> Float64Array:
@@ -26,18 +35,18 @@ _ACTIVATIONS: dict[str, Callable[[Float64Array], Float64Array]] = {
     "gelu": lambda x: 0.5 * x * (1.0 + erf(x / np.sqrt(2.0))),
     "elu": _elu,
     "tanh": np.tanh,
-    "sigmoid": lambda x: 1.0 / (1.0 + np.exp(-x)),
+    "sigmoid": expit,
 }
 
 
 def _product(x: Float64Array, w: Float64Array) -> Float64Array:
-    """Multiply rows (n, C, ..., K) by weights (G, K, M), G = 1 or C."""
+    """Multiply rows (n, C or 1, ..., K) by weights (G, K, M), G = 1 or C."""
     if w.shape[0] == 1:
         rows = x.reshape(-1, x.shape[-1])
         return (rows @ w[0]).reshape(*x.shape[:-1], w.shape[2])
     by_channel = np.moveaxis(x, 1, 0)
     rows = by_channel.reshape(x.shape[1], -1, x.shape[-1])
-    out = np.matmul(rows, w).reshape(*by_channel.shape[:-1], w.shape[2])
+    out = np.matmul(rows, w).reshape(-1, *by_channel.shape[1:-1], w.shape[2])
     return np.moveaxis(out, 0, 1)
 
 
@@ -65,6 +74,19 @@ class NumpyBackend(Backend):
 
     def rows_per_block(self, n_channels: int, n_columns: int) -> int | None:
         return max(1, _BLOCK_ELEMENTS // max(1, n_channels * n_columns))
+
+    def run_blocks(self, function: Callable[[int], None], starts: Sequence[int]) -> None:
+        # whole blocks in parallel, each with single-threaded products: normalization scales
+        # too, and BLAS threads need not meet at the end of every small product
+        controller = _thread_controller()
+        threads = max((lib["num_threads"] for lib in controller.info()), default=1)
+        threads = min(threads, len(starts) // _MIN_BLOCKS_PER_THREAD)
+        if threads < 2:
+            super().run_blocks(function, starts)
+            return
+        with controller.limit(limits=1), ThreadPoolExecutor(threads) as pool:
+            for _ in pool.map(function, starts):
+                pass
 
     def put(self, array: FloatArray) -> Float64Array:
         return np.asarray(array, dtype=np.float64)
@@ -95,6 +117,8 @@ class NumpyBackend(Backend):
         else:
             out = _product(x, w)
             if b is not None:
+                if b.shape[0] > out.shape[1]:  # per-channel biases on rows that channels share
+                    out = np.repeat(out, b.shape[0], axis=1)
                 out += b if out.ndim == 3 else b[:, None, :]
         if add is not None:
             out += add

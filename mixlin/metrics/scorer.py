@@ -14,7 +14,7 @@ from .point import mae, mase, mse, naive_error, smape, wape
 
 
 def forecast_scorer(
-    metric: str | Callable[..., float] = "mae",
+    metric: str | Callable[..., Any] = "mae",
     *,
     greater_is_better: bool | None = None,
     **kwargs: Any,
@@ -101,7 +101,7 @@ class _ForecastScorer:
     """What forecast_scorer returns; a class, so that it can be pickled and shown."""
 
     def __init__(
-        self, metric: str | Callable[..., float], greater_is_better: bool, kwargs: dict[str, Any]
+        self, metric: str | Callable[..., Any], greater_is_better: bool, kwargs: dict[str, Any]
     ) -> None:
         self._metric = metric
         self._greater_is_better = greater_is_better

@@ -1,6 +1,13 @@
 """Solvers: exact solutions from sums over windows."""
 
-from .exact import ExactSolver, LinearProblem, LinearSolution, solve_linear, solve_ridge
+from .exact import (
+    ExactSolver,
+    LinearProblem,
+    LinearSolution,
+    single_threaded,
+    solve_linear,
+    solve_ridge,
+)
 from .gram import DenseSums, SeriesSums, WindowSums
 
 __all__ = [
@@ -10,6 +17,7 @@ __all__ = [
     "LinearSolution",
     "SeriesSums",
     "WindowSums",
+    "single_threaded",
     "solve_linear",
     "solve_ridge",
 ]

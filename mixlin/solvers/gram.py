@@ -154,7 +154,7 @@ class DenseSums(WindowSums):
                 self._sums[c] += root.T @ root
         self.n_windows = self._sums[:, -1, -1].copy()
 
-    def add_series(self, values: FloatArray, weight: FloatArray) -> None:
+    def add_series(self, values: npt.NDArray[np.floating], weight: FloatArray) -> None:
         """Add every window of a series whose windows carry weights.
 
         Parameters
@@ -168,7 +168,7 @@ class DenseSums(WindowSums):
         block = max(1, _BLOCK_ELEMENTS // (M * self.n_channels))
         for start in range(0, len(windows), block):
             z = windows[start : start + block]
-            observed = np.isfinite(z).all(axis=2)
+            observed = np.asarray(np.isfinite(z).all(axis=2))
             z = np.where(observed[:, :, None], z, self.level[None, :, None])
             w = weight[start : start + block, None] * observed
             self.add(z[:, :, : self.lookback], z[:, :, self.lookback :], w)
@@ -201,7 +201,8 @@ class DenseSums(WindowSums):
         n = np.maximum(self.n_windows, np.finfo(np.float64).tiny)
         x = slice(0, self.lookback)
         square = np.array([np.diag(s)[x].mean() for s in self._sums]) / n
-        return np.maximum(square - (self._sums[:, -1, x].mean(axis=1) / n) ** 2, 0.0)
+        mean = self._sums[:, -1, x].mean(axis=1) / n
+        return np.asarray(np.maximum(square - mean**2, 0.0))
 
 
 class SeriesSums(WindowSums):
@@ -393,7 +394,7 @@ class SeriesSums(WindowSums):
         line = end @ (tails - heads)
         if c in self._folded:
             line = line + self._folded[c][1]
-        return self._start_sum[c] + np.concatenate([[0.0], np.cumsum(line)])
+        return np.asarray(self._start_sum[c] + np.concatenate([[0.0], np.cumsum(line)]))
 
     def moments(
         self, scale: FloatArray, shift: FloatArray, channels: npt.NDArray[np.intp]
@@ -491,7 +492,7 @@ class SeriesSums(WindowSums):
 
 def _dense_quadratic(moments: FloatArray, coef: FloatArray, constant: FloatArray) -> FloatArray:
     coef = np.concatenate([coef, constant[None]])
-    return np.maximum(np.einsum("pk,pk->k", coef, moments @ coef), 0.0)
+    return np.asarray(np.maximum(np.einsum("pk,pk->k", coef, moments @ coef), 0.0))
 
 
 def _mirror(square: FloatArray) -> None:

@@ -1,0 +1,182 @@
+"""What a forecast starts from, and the container it leaves in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ..windows import is_many, is_pandas, refuse_text
+from .series import Float64Array, FloatArray, Series, read_series
+from .training import trained_index
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """Windows to forecast, and what the forecasts leave in.
+
+    Parameters
+    ----------
+    windows : array of shape (n_windows, C, lookback)
+    contexts : list of Series, optional
+        Where every window is the end of a series of its own.
+    many : bool
+        Whether forecasts of contexts leave as a list.
+    """
+
+    windows: FloatArray
+    contexts: list[Series] | None = None
+    many: bool = False
+
+
+def read_request(estimator: Any, X: Any, timestamps: Any) -> Request:
+    """Read what ``predict`` gets.
+
+    Parameters
+    ----------
+    estimator : BaseForecaster
+    X : None, windows, a context or a list of contexts
+    timestamps : array-like, optional
+
+    Returns
+    -------
+    Request
+
+    Raises
+    ------
+    ValueError
+        If X is of another kind or has other channels than in ``fit``, is too short, or holds
+        missing values.
+    """
+    check_is_fitted(estimator, "plan_")
+    name = type(estimator).__name__
+    if estimator.mode_ == "windows":
+        if X is None:
+            raise ValueError(
+                f"this {name} was fitted on windows, so there is no series to continue. Pass "
+                "windows to predict."
+            )
+        refuse_text(X, "X")
+        X = validate_data(estimator, X, reset=False, dtype=[np.float64, np.float32], allow_nd=True)
+        return Request(_channels_first(estimator, X if X.ndim > 2 else X[:, :, None]))
+    if X is None:
+        if not hasattr(estimator, "_tails"):
+            raise ValueError(
+                f"this {name} was made from a state dict, so there is no series to continue. Pass "
+                "a context or windows to predict."
+            )
+        contexts = [
+            Series(tail.astype(dtype), container, index, None, np.arange(len(tail)))
+            for tail, dtype, container, index in zip(
+                estimator._tails,
+                estimator._dtypes,
+                estimator._containers,
+                estimator._indexes,
+                strict=True,
+            )
+        ]
+        many = isinstance(estimator.context_, list)
+    elif not is_many(X) and not is_pandas(X) and np.ndim(X) == 3:
+        refuse_text(X, "X")
+        X = check_array(
+            X, dtype=[np.float64, np.float32], allow_nd=True, input_name="X", estimator=estimator
+        )
+        return Request(_channels_first(estimator, X))
+    else:
+        contexts = read_series(estimator, X, timestamps, reset=False, like=trained_index(estimator))
+        many = is_many(X)
+    windows = [_last_window(estimator, c, i, many) for i, c in enumerate(contexts)]
+    return Request(np.stack(windows), contexts, many)
+
+
+def _channels_first(estimator: Any, X: FloatArray) -> FloatArray:
+    if X.ndim != 3:
+        raise ValueError(
+            f"windows have two or three dimensions, (n_windows, lookback[, n_channels]); got "
+            f"shape {X.shape}."
+        )
+    expected = getattr(estimator, "n_channels_in_", None)
+    if expected is not None and X.shape[2] != expected:
+        raise ValueError(
+            f"X has {X.shape[2]} channels, but {type(estimator).__name__} is expecting "
+            f"{expected}, as in fit."
+        )
+    if X.shape[1] < estimator.lookback_:
+        raise _too_short_context(estimator, X.shape[1])
+    return np.transpose(X[:, X.shape[1] - estimator.lookback_ :], (0, 2, 1))
+
+
+def _too_short_context(estimator: Any, n_rows: int) -> ValueError:
+    return ValueError(
+        f"the context has {n_rows} row{'s' if n_rows != 1 else ''}; lookback="
+        f"{estimator.lookback_} of them are needed. Pass a longer context, or fit with a shorter "
+        "lookback."
+    )
+
+
+def _last_window(estimator: Any, context: Series, i: int, many: bool) -> FloatArray:
+    lookback: int = estimator.lookback_
+    values = context.values[-lookback:]
+    if len(values) < lookback:
+        raise _too_short_context(estimator, len(values))
+    missing = int(np.isnan(values).sum())
+    if missing:
+        raise ValueError(
+            f"{f'context {i}' if many else 'the context'} has {missing} missing value"
+            f"{'s' if missing > 1 else ''} in its last {lookback} rows. Fill them, for "
+            "example with mixlin.windows.interpolate(X), or end the context before the gap."
+        )
+    return np.transpose(values)
+
+
+def contain(
+    estimator: Any, values: Float64Array, request: Request, quantiles: list[float] | None = None
+) -> Any:
+    """Put forecasts into what the caller passed.
+
+    Parameters
+    ----------
+    estimator : BaseForecaster
+    values : array of shape (n_windows, C, horizon) or (n_windows, C, horizon, n_quantiles)
+    request : Request
+    quantiles : list of float, optional
+        Levels of the last axis.
+
+    Returns
+    -------
+    array, frame, or list of these
+        As ``predict`` and ``predict_quantiles`` promise.
+    """
+    moved = np.moveaxis(values, 1, 2)  # (n, horizon, C[, Q])
+    if request.contexts is None:
+        moved = moved.astype(request.windows.dtype, copy=False)
+        if estimator.mode_ == "series" or estimator._target_ndim == 3:
+            return moved
+        return moved[:, 0, 0] if estimator._target_ndim == 1 else moved[:, :, 0]
+    out = [
+        _contain_one(rows, context, quantiles)
+        for rows, context in zip(moved, request.contexts, strict=True)
+    ]
+    return out if request.many else out[0]
+
+
+def _contain_one(rows: Float64Array, context: Series, quantiles: list[float] | None) -> Any:
+    """Put one forecast (horizon, C[, Q]) into the container of its context."""
+    container = context.container
+    rows = rows.astype(context.values.dtype, copy=False)
+    if container.kind == "array":
+        return rows[:, 0] if container.ndim == 1 else rows
+    import pandas as pd
+
+    assert context.index is not None
+    index = context.index.continued(len(rows))
+    if quantiles is None:
+        if container.kind == "series":
+            return pd.Series(rows[:, 0], index=index, name=container.columns)
+        return pd.DataFrame(rows, index=index, columns=container.columns)
+    names = [container.columns] if container.kind == "series" else list(container.columns)
+    columns = pd.MultiIndex.from_product([names, quantiles], names=["channel", "quantile"])
+    return pd.DataFrame(rows.reshape(len(rows), -1), index=index, columns=columns)

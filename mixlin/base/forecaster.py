@@ -1,0 +1,372 @@
+"""The forecasters' common methods: fit, predict, score, save."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from numbers import Integral
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils import Tags
+from sklearn.utils._param_validation import Interval, InvalidParameterError
+from sklearn.utils.validation import check_is_fitted
+
+from ..backends import Backend, resolve
+from ..intervals import check_quantiles, residual_quantiles
+from ..mixture import Plan, predict_windows
+from ..persistence import write_record
+from .contexts import contain, read_request
+from .registry import FORECASTERS
+from .scoring import r2, scored_windows
+from .series import Float64Array, FloatArray
+from .training import Training, read_training
+
+
+class BaseForecaster(RegressorMixin, BaseEstimator):
+    """Fit, predict and score on windows and on series.
+
+    Subclasses say how training data become a :class:`~mixlin.mixture.Plan` (``_learn``).
+    """
+
+    __metadata_request__fit = {"timestamps": True}
+    __metadata_request__partial_fit = {"timestamps": True}
+    __metadata_request__predict = {"timestamps": True}
+    __metadata_request__score = {"timestamps": True}
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "lookback": [Interval(Integral, 1, None, closed="left"), None],
+        "horizon": [Interval(Integral, 1, None, closed="left"), None],
+        "backend": [str, Backend, None],
+        "random_state": ["random_state"],
+    }
+
+    _not_saved: tuple[str, ...] = ()  # state that only partial_fit reads
+
+    lookback: int | None
+    horizon: int | None
+    backend: str | Backend | None
+    _state: tuple[str, ...]  # names of the fitted attributes
+    plan_: Plan
+    lookback_: int
+    horizon_: int
+    mode_: str
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        FORECASTERS[cls.__name__] = cls
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.target_tags.single_output = True
+        return tags
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        for name, constraints in self._parameter_constraints.items():
+            # True is an integer to Python, but never meant as a number of steps or a penalty
+            numeric = any(isinstance(c, Interval) for c in constraints)
+            value = getattr(self, name)
+            if numeric and "boolean" not in constraints and isinstance(value, (bool, np.bool_)):
+                raise InvalidParameterError(
+                    f"The {name!r} parameter of {type(self).__name__} must be a number. Got "
+                    f"{value!r} instead."
+                )
+
+    @abstractmethod
+    def _learn(self, training: Training, *, update: bool) -> dict[str, Any]:
+        """Return the fitted state, ``plan_`` among it, without touching ``self``.
+
+        Parameters
+        ----------
+        training : Training
+        update : bool
+            Add to what was learnt before instead of starting anew.
+        """
+
+    # -- fitting ---------------------------------------------------------------------------
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        sample_weight: npt.ArrayLike | None = None,
+        timestamps: Any = None,
+    ) -> BaseForecaster:
+        """Fit on windows (``y`` given) or on series.
+
+        Parameters
+        ----------
+        X : array-like
+            With ``y``: windows of shape (n_windows, lookback) or (n_windows, lookback,
+            n_channels). Without: a series of shape (n_rows,) or (n_rows, n_channels), a pandas
+            Series or DataFrame (one column per channel), or a list or tuple of these for many
+            series. Missing values (NaN, or absent labels of an index) are allowed in series:
+            windows that touch them are left out.
+        y : array-like of shape (n_windows,), (n_windows, horizon) or \
+                (n_windows, horizon, n_channels), optional
+            What follows each window.
+        sample_weight : array-like, optional
+            Shape (n_windows,). For a series (n_rows,): a window counts with the mean weight of
+            its targets; for many series one weight each.
+        timestamps : array-like of shape (n_rows,), optional
+            ``datetime64`` stamps of an array's rows; a list of them for many series. A frame
+            brings its own index.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If the data can't be used; the estimator is left as it was.
+        """
+        self._validate_params()
+        state = self._fit_state(X, y, sample_weight, timestamps, update=False)
+        for name in vars(self).get("_state", ()):
+            delattr(self, name)
+        self.__dict__.update(state, _state=tuple(state))
+        return self
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        sample_weight: npt.ArrayLike | None = None,
+        timestamps: Any = None,
+        new_series: bool = False,
+    ) -> BaseForecaster:
+        """Learn from further windows or rows, exactly as if all had been given at once.
+
+        What is kept are sums, not data: about ``24 * n_channels * (lookback + horizon)`` bytes
+        for series, ``8 * n_channels * (lookback + horizon + 2) ** 2`` for windows and for
+        weighted series, whatever their number. The window scale's epsilon (RLinear) stays that
+        of the first call.
+
+        Parameters
+        ----------
+        X, y, sample_weight, timestamps
+            As in :meth:`fit`.
+        new_series : bool, default=False
+            By default rows continue the series of the last call, and windows across the join
+            count. True starts another series.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If the data do not fit to what was learnt before; the estimator is left as it was.
+        """
+        self._validate_params()
+        known = "plan_" in vars(self)
+        state = self._fit_state(
+            X, y, sample_weight, timestamps, update=known, new_series=new_series
+        )
+        names = {**dict.fromkeys(vars(self).get("_state", ())), **state}
+        self.__dict__.update(state, _state=tuple(names))
+        return self
+
+    def _fit_state(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        timestamps: Any,
+        *,
+        update: bool,
+        new_series: bool = False,
+    ) -> dict[str, Any]:
+        """Validate and learn into a dict; ``self`` is only read."""
+        resolve(self.backend)
+        probe = object.__new__(type(self))  # validate_data writes to what it is given
+        probe.__dict__.update(vars(self))
+        training, state = read_training(
+            probe, X, y, sample_weight, timestamps, update=update, new_series=new_series
+        )
+        return {**self._learn(training, update=update), **state}
+
+    # -- forecasting -----------------------------------------------------------------------
+
+    def predict(self, X: Any = None, *, horizon: int | None = None, timestamps: Any = None) -> Any:
+        """Forecast.
+
+        Parameters
+        ----------
+        X : array-like, optional
+            Fitted on windows: windows as in :meth:`fit`. Fitted on series: nothing to continue
+            the training series, a context of shape (n_rows,) or (n_rows, n_channels) with at
+            least ``lookback_`` rows, a frame, a list of contexts, or windows of shape
+            (n_windows, lookback_, n_channels).
+        horizon : int, optional
+            A shorter one returns the first steps.
+        timestamps : array-like, optional
+            Stamps of the context's rows.
+
+        Returns
+        -------
+        array or frame
+            Windows: shaped like ``y``, or (n_windows, horizon, n_channels). Contexts: (horizon,)
+            or (horizon, n_channels), a frame with the continued index for a frame, a list for a
+            list. Arrays have the dtype of ``X``.
+
+        Raises
+        ------
+        ValueError
+            If the context is too short, holds missing values, or has other channels.
+        """
+        request = read_request(self, X, timestamps)
+        return contain(self, self._forecast(request.windows, horizon), request)
+
+    def predict_quantiles(
+        self,
+        X: Any = None,
+        quantiles: npt.ArrayLike = (0.1, 0.5, 0.9),
+        *,
+        horizon: int | None = None,
+        timestamps: Any = None,
+    ) -> Any:
+        """Forecast quantiles, from the variance of the training residuals at every step.
+
+        Parameters
+        ----------
+        X, horizon, timestamps
+            As in :meth:`predict`.
+        quantiles : array-like of shape (n_quantiles,)
+            Strictly between 0 and 1.
+
+        Returns
+        -------
+        array or frame
+            As :meth:`predict` with a last axis of n_quantiles; frames have columns
+            (channel, quantile).
+
+        Raises
+        ------
+        ValueError
+            If the model was loaded from a state dict, which has no residuals.
+        """
+        levels = check_quantiles(quantiles)
+        request = read_request(self, X, timestamps)
+        forecast = self._forecast(request.windows, horizon)
+        variance = self.plan_.residual_variance
+        if variance is None:
+            raise ValueError(
+                f"this {type(self).__name__} has no training residuals: it was made from a state "
+                "dict. Fit it, or forecast points only."
+            )
+        spread = residual_quantiles(forecast, variance[:, : forecast.shape[2]], levels)
+        return contain(self, spread, request, levels)
+
+    def predict_interval(
+        self,
+        X: Any = None,
+        coverage: float = 0.9,
+        *,
+        horizon: int | None = None,
+        timestamps: Any = None,
+    ) -> Any:
+        """Forecast central intervals.
+
+        Parameters
+        ----------
+        X, horizon, timestamps
+            As in :meth:`predict`.
+        coverage : float, default=0.9
+            Share of values that the interval is meant to hold, between 0 and 1.
+
+        Returns
+        -------
+        array or frame
+            As :meth:`predict` with a last axis (lower, upper); frames have columns
+            (channel, quantile).
+        """
+        if not isinstance(coverage, (int, float, np.floating)) or not 0 < coverage < 1:
+            raise ValueError(f"coverage must be a number between 0 and 1; got {coverage!r}.")
+        levels = [round((1 - coverage) / 2, 12), round((1 + coverage) / 2, 12)]
+        return self.predict_quantiles(X, levels, horizon=horizon, timestamps=timestamps)
+
+    def _forecast(self, windows: FloatArray, horizon: int | None = None) -> Float64Array:
+        """Forecast windows (n, C, lookback) as (n, C, horizon)."""
+        if horizon is None:
+            horizon = self.horizon_
+        whole = isinstance(horizon, (int, np.integer)) and not isinstance(horizon, bool)
+        if not whole or not 1 <= horizon <= self.horizon_:
+            raise ValueError(
+                f"horizon must be an integer from 1 to {self.horizon_}, the horizon of the fit; "
+                f"got {horizon!r}. Fit with a longer horizon to forecast further."
+            )
+        mixture = self.plan_.mixture(self.lookback_, int(horizon))
+        forecast = predict_windows(mixture, windows, resolve(self.backend))
+        return forecast[:, :, :horizon]
+
+    # -- scoring ---------------------------------------------------------------------------
+
+    def score(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: npt.ArrayLike | None = None,
+        *,
+        timestamps: Any = None,
+    ) -> float:
+        """Return the coefficient of determination of the forecasts.
+
+        A series is scored on all its windows. Where it continues the training series, the
+        training tail serves as context, so that ``horizon`` rows are enough: by the index of a
+        frame or by timestamps; an array is taken to continue it unless its first rows are
+        training rows.
+
+        Parameters
+        ----------
+        X, y, timestamps
+            As in :meth:`fit`.
+        sample_weight : array-like of shape (n_windows,), or (n_rows,) for a series, optional
+
+        Returns
+        -------
+        float
+            Windows: the mean over outputs, as in scikit-learn. Series: the mean over channels,
+            steps pooled. 1 is perfect; the mean of the targets scores 0.
+        """
+        y_true, y_pred, weight = scored_windows(self, X, y, sample_weight, timestamps)
+        return r2(y_true, y_pred, weight, series=y is None)
+
+    def _forecasts_for_scoring(
+        self, X: Any, y: Any = None, *, timestamps: Any = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return targets and forecasts on the windows that :meth:`score` uses."""
+        return scored_windows(self, X, y, None, timestamps)[:2]
+
+    # -- persistence -----------------------------------------------------------------------
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the fitted model to a file that :func:`mixlin.load` reads.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A safetensors file; nothing in it is executed when it is read.
+        """
+        check_is_fitted(self, "plan_")
+        state = {name: vars(self)[name] for name in self._state if name not in self._not_saved}
+        record = {
+            "class": type(self).__name__,
+            "params": self.get_params(deep=False),
+            "state": state,
+        }
+        write_record(record, path, _version())
+
+
+def _version() -> str:
+    from .. import __version__
+
+    return __version__

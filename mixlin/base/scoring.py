@@ -1,0 +1,130 @@
+"""The windows that a forecaster is scored on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import r2_score
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
+
+from ..windows import is_many
+from .fingerprint import starts_inside
+from .series import Float64Array, FloatArray, Series, read_series, row_weights, window_weights
+from .training import trained_index
+
+
+def r2(
+    y_true: FloatArray, y_pred: FloatArray, weight: Float64Array | None, *, series: bool
+) -> float:
+    """Return the coefficient of determination.
+
+    Parameters
+    ----------
+    y_true, y_pred : array of shape (n_windows,), (n_windows, horizon) or \
+            (n_windows, horizon, n_channels)
+    weight : array of shape (n_windows,), optional
+    series : bool
+        Pool the steps of a channel, and average over channels. Otherwise average over all
+        outputs, as scikit-learn does.
+
+    Returns
+    -------
+    float
+    """
+    if series:
+        n_channels = y_true.shape[2] if y_true.ndim == 3 else 1
+        if weight is not None:
+            weight = np.repeat(weight, y_true.shape[1])
+        y_true, y_pred = y_true.reshape(-1, n_channels), y_pred.reshape(-1, n_channels)
+    else:
+        y_true, y_pred = y_true.reshape(len(y_true), -1), y_pred.reshape(len(y_pred), -1)
+    return float(r2_score(y_true, y_pred, sample_weight=weight))
+
+
+def scored_windows(
+    estimator: Any, X: Any, y: Any, sample_weight: Any, timestamps: Any
+) -> tuple[FloatArray, FloatArray, Float64Array | None]:
+    """Forecast every window that ``score`` counts.
+
+    Parameters
+    ----------
+    estimator : BaseForecaster
+    X, y, sample_weight, timestamps
+        As in ``score``.
+
+    Returns
+    -------
+    y_true, y_pred : array of shape (n_windows,), (n_windows, horizon) or \
+            (n_windows, horizon, n_channels)
+    weight : array of shape (n_windows,), or None
+
+    Raises
+    ------
+    ValueError
+        If ``y`` is given for a series or missing for windows, or if there is no window to score.
+    """
+    check_is_fitted(estimator, "plan_")
+    if (y is not None) != (estimator.mode_ == "windows"):
+        wants = "y" if estimator.mode_ == "windows" else "no y"
+        raise ValueError(
+            f"this {type(estimator).__name__} was fitted on {estimator.mode_}; score takes {wants}."
+        )
+    if y is not None:
+        y = check_array(y, ensure_2d=False, allow_nd=True, input_name="y", dtype="numeric")
+        weight = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        forecast = estimator.predict(X)
+        if forecast.shape != y.shape:
+            raise ValueError(
+                f"y must have the shape of the forecasts, {forecast.shape}; got {y.shape}."
+            )
+        return y, forecast, weight
+    return _scored_series(estimator, X, sample_weight, timestamps)
+
+
+def _scored_series(
+    estimator: Any, X: Any, sample_weight: Any, timestamps: Any
+) -> tuple[FloatArray, FloatArray, Float64Array | None]:
+    many = is_many(X)
+    series = read_series(estimator, X, timestamps, reset=False, like=trained_index(estimator))
+    weights = None if sample_weight is None else row_weights(sample_weight, series, many)
+    L, H = estimator.lookback_, estimator.horizon_
+    targets, forecasts, shares = [], [], []
+    for i, item in enumerate(series):
+        values, glued = item.values, not many and _continues(estimator, item)
+        if glued:
+            values = np.concatenate([estimator._tails[-1].astype(values.dtype), values])
+        if len(values) < L + H:
+            raise ValueError(
+                f"scoring needs {H if glued else L + H} rows; got {len(item.values)}. Pass a "
+                "longer series."
+            )
+        both = np.lib.stride_tricks.sliding_window_view(values, L + H, axis=0)
+        missing = np.isnan(values).any(axis=1)
+        whole = ~np.lib.stride_tricks.sliding_window_view(missing, L + H).any(axis=1)
+        both = both[whole] if not whole.all() else both
+        forecasts.append(np.moveaxis(estimator._forecast(both[:, :, :L]), 1, 2))
+        targets.append(np.moveaxis(both[:, :, L:], 1, 2))
+        if weights is not None:
+            padded = np.concatenate([np.zeros(len(values) - len(item.values)), weights[i]])
+            shares.append(window_weights(padded, L, H)[whole])
+    y_true, y_pred = np.concatenate(targets), np.concatenate(forecasts)
+    if not len(y_true):
+        raise ValueError(
+            "every window touches a missing value; nothing to score. Pass a longer series, or "
+            "fill the gaps, for example with mixlin.windows.interpolate(X)."
+        )
+    if series[0].container.ndim == 1:
+        y_true, y_pred = y_true[:, :, 0], y_pred[:, :, 0]
+    return y_true, y_pred, np.concatenate(shares) if weights is not None else None
+
+
+def _continues(estimator: Any, series: Series) -> bool:
+    """Whether a series follows the (one) training series, so that its tail is context."""
+    tails, indexes = getattr(estimator, "_tails", []), getattr(estimator, "_indexes", [])
+    if len(tails) != 1 or len(tails[0]) < estimator.lookback_:
+        return False
+    if indexes[0] is not None and series.index is not None:
+        return bool(indexes[0].continues_as(series.index, series.first))
+    return not starts_inside(series.values, estimator._known)

@@ -1,0 +1,257 @@
+"""Training data: validated windows and series, and what the estimator remembers of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.utils import check_consistent_length
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from ..timestamps import TimeIndex
+from ..windows import Container, is_many, refuse_text, too_short
+from .fingerprint import fingerprint
+from .series import FloatArray, Series, read_series, row_weights
+
+_DEFAULT_LOOKBACK = 336
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """Validated training data, series or windows.
+
+    Parameters
+    ----------
+    lookback, horizon : int
+    series : list of array of shape (T, C), or None
+    windows : tuple of arrays of shape (n, C, lookback) and (n, C, horizon), or None
+    weight : list of array of shape (T,), array of shape (n,), or None
+    continues : bool
+        Whether the (one) series follows directly on what was learnt before.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixlin.base import Training
+    >>> Training(4, 2, series=[np.zeros((20, 1))]).continues
+    False
+    """
+
+    lookback: int
+    horizon: int
+    series: list[FloatArray] | None = None
+    windows: tuple[FloatArray, FloatArray] | None = None
+    weight: Any = None
+    continues: bool = False
+
+
+def read_training(
+    probe: Any,
+    X: Any,
+    y: Any,
+    sample_weight: npt.ArrayLike | None,
+    timestamps: Any,
+    *,
+    update: bool,
+    new_series: bool,
+) -> tuple[Training, dict[str, Any]]:
+    """Validate what ``fit`` and ``partial_fit`` get.
+
+    Parameters
+    ----------
+    probe : estimator
+        A stand-in with the estimator's parameters and fitted attributes, which is written to.
+    X, y, sample_weight, timestamps
+        As in ``fit``; ``y`` decides between windows and series.
+    update : bool
+        Whether the data add to what was learnt before, and so must fit to it.
+    new_series : bool
+        Whether they start another series.
+
+    Returns
+    -------
+    training : Training
+    state : dict
+        Fitted attributes that follow from the data alone.
+
+    Raises
+    ------
+    ValueError
+        If the data can't be used.
+    """
+    mode = "windows" if y is not None else "series"
+    if update and mode != probe.mode_:
+        raise ValueError(
+            f"this {type(probe).__name__} was fitted on {probe.mode_}; partial_fit got {mode}. "
+            "Call fit to start anew."
+        )
+    if mode == "windows":
+        training, state = _read_windows(probe, X, y, sample_weight, timestamps, update)
+    else:
+        training, state = _read_training_series(
+            probe, X, sample_weight, timestamps, update, new_series
+        )
+    names = getattr(probe, "feature_names_in_", None)
+    state = {
+        **state,
+        "lookback_": training.lookback,
+        "horizon_": training.horizon,
+        "mode_": mode,
+        "n_features_in_": probe.n_features_in_,
+    }
+    return training, state if names is None else {**state, "feature_names_in_": names}
+
+
+def _read_windows(
+    probe: Any, X: Any, y: Any, sample_weight: Any, timestamps: Any, update: bool
+) -> tuple[Training, dict[str, Any]]:
+    accept = {"dtype": [np.float64, np.float32], "allow_nd": True, "ensure_min_samples": 2}
+    target = {"dtype": [np.float64, np.float32], "ensure_2d": False, "allow_nd": True}
+    refuse_text(X, "X")
+    refuse_text(y, "y")
+    X, y = validate_data(probe, X, y, reset=not update, validate_separately=(accept, target))
+    check_consistent_length(X, y)
+    if X.ndim > 3 or (X.ndim == 3 and y.ndim != 3) or (X.ndim == 2 and y.ndim > 2):
+        raise ValueError(
+            f"windows (n_windows, lookback) take y of shape (n_windows,) or (n_windows, "
+            f"horizon), windows (n_windows, lookback, n_channels) take y of shape "
+            f"(n_windows, horizon, n_channels); got X {X.shape} and y {y.shape}."
+        )
+    if X.ndim == 3 and X.shape[2] != y.shape[2]:
+        raise ValueError(
+            f"X and y must have the same channels; got {X.shape[2]} in X {X.shape} and "
+            f"{y.shape[2]} in y {y.shape}."
+        )
+    n, length = X.shape[:2]
+    lookback = length if probe.lookback is None else probe.lookback
+    if lookback > length:
+        raise ValueError(
+            f"lookback={lookback} is longer than the windows, which have {length} columns. "
+            "Shorten lookback, or pass longer windows."
+        )
+    horizon = 1 if y.ndim == 1 else y.shape[1]
+    if probe.horizon is not None and probe.horizon != horizon:
+        raise ValueError(
+            f"horizon={probe.horizon}, but y has {horizon} step{'s' if horizon > 1 else ''}. "
+            "Leave horizon out when fitting on windows."
+        )
+    if timestamps is not None and len(timestamps) != n:
+        raise ValueError(f"timestamps must have one entry per window, {n}; got {len(timestamps)}.")
+    weight = None
+    if sample_weight is not None:
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if not weight.any():
+            raise ValueError("sample_weight is zero everywhere; nothing to learn from.")
+    three = X if X.ndim == 3 else X[:, :, None]
+    targets = y.reshape(n, horizon, -1)
+    if update:
+        _check_same(probe, lookback, horizon, three.shape[2], y.ndim)
+    training = Training(
+        lookback,
+        horizon,
+        windows=(three[:, length - lookback :].transpose(0, 2, 1), targets.transpose(0, 2, 1)),
+        weight=weight,
+    )
+    return training, {"n_channels_in_": three.shape[2], "_target_ndim": y.ndim}
+
+
+def _read_training_series(
+    probe: Any, X: Any, sample_weight: Any, timestamps: Any, update: bool, new_series: bool
+) -> tuple[Training, dict[str, Any]]:
+    horizon = probe.horizon
+    if horizon is None:
+        raise ValueError(
+            f"{type(probe).__name__} requires y to be passed, but the target y is None: pass y "
+            "to fit on windows, or set horizon=... to fit on a series."
+        )
+    many = is_many(X)
+    like = trained_index(probe) if update else None
+    series = read_series(probe, X, timestamps, reset=not update, like=like)
+    weights = None if sample_weight is None else row_weights(sample_weight, series, many)
+    n_channels = series[0].values.shape[1]
+    if update:
+        lookback = probe.lookback_
+        _check_same(probe, lookback, horizon, n_channels, None)
+    elif probe.lookback is None:
+        shortest = min(len(s.values) for s in series)
+        lookback = max(1, min(_DEFAULT_LOOKBACK, shortest // 3))
+    else:
+        lookback = probe.lookback
+    if not update and all(len(s.values) < lookback + horizon for s in series):
+        raise too_short(lookback, horizon, max(len(s.values) for s in series))
+    continues = update and not many and not new_series
+    if continues:
+        _check_follows(probe._indexes[-1], series[0])
+    training = Training(
+        lookback,
+        horizon,
+        series=[s.values for s in series],
+        weight=weights,
+        continues=continues,
+    )
+
+    tails = [s.values[-lookback:] for s in series]
+    known = [fingerprint(s.values) for s in series]
+    if update:
+        known.append(probe._known)
+        if continues:
+            tails = [np.concatenate([probe._tails[-1], tails[0]])[-lookback:]]
+    contexts = [np.array(t, dtype=np.float64) for t in tails]  # copies: the series is not kept
+    indexes = [s.index for s in series]
+    last = [None if i is None else i.last for i in indexes]
+    freq = [None if i is None else i.freq for i in indexes]
+    return training, {
+        "n_channels_in_": n_channels,
+        "context_": contexts if many else contexts[0],
+        "cutoff_": last if many else last[0],
+        "freq_": freq if many else freq[0],
+        "_tails": contexts,
+        "_indexes": indexes,
+        "_containers": [
+            Container(s.container.kind, s.container.ndim, s.container.columns) for s in series
+        ],
+        "_dtypes": [s.values.dtype.name for s in series],
+        "_known": np.unique(np.concatenate(known)),
+    }
+
+
+def _check_same(probe: Any, lookback: int, horizon: int, n_channels: int, ndim: int | None) -> None:
+    now = (lookback, horizon, n_channels)
+    before = (probe.lookback_, probe.horizon_, getattr(probe, "n_channels_in_", n_channels))
+    if now != before:
+        raise ValueError(
+            f"partial_fit got lookback, horizon and channels {now}; learnt before with {before}. "
+            "Call fit to start anew."
+        )
+    if ndim is not None and ndim != probe._target_ndim:
+        raise ValueError(
+            f"partial_fit got y of {ndim} dimension{'s' if ndim > 1 else ''}; learnt before with "
+            f"{probe._target_ndim}. Call fit to start anew."
+        )
+
+
+def trained_index(estimator: Any) -> TimeIndex | None:
+    """Return the index of the (first) training series that had one.
+
+    Parameters
+    ----------
+    estimator : estimator
+
+    Returns
+    -------
+    TimeIndex or None
+    """
+    return next((i for i in getattr(estimator, "_indexes", []) if i is not None), None)
+
+
+def _check_follows(index: TimeIndex | None, series: Series) -> None:
+    if index is None or series.index is None:
+        return
+    if not index.continues_as(series.index, series.first):
+        raise ValueError(
+            f"the rows start at {series.first}, but the series learnt before ends at {index.last} "
+            f"and continues at {index.first_after()}. Pass the rows in between, or "
+            "new_series=True."
+        )
