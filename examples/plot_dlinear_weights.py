@@ -23,6 +23,8 @@ lookback, horizon = 192, 48
 model = DLinearForecaster(lookback=lookback, horizon=horizon, kernel_size=25, alpha=1e-3)
 model.fit(series)
 
+# sphinx_gallery_thumbnail_number = 2
+
 # %%
 # What the two maps see
 # ---------------------
@@ -49,8 +51,8 @@ plt.show()
 # ------------
 # The row is the step that is forecast, the column the hour that it reads. Diagonals are memory of
 # the same hour on earlier days: the strong one is the same day of last week, with fainter ones
-# a day before and after it, and yesterday at the right. The trend map reads the level of that day of last
-# week, and the level of the last hours.
+# a day before and after it, and yesterday at the right. The trend map reads the level of that
+# day of last week, and the level of the last hours.
 pictures = {
     "Seasonal map": model.seasonal_coef_,
     "Trend map": model.trend_coef_,

@@ -20,6 +20,8 @@ from mixlin.windows import interpolate
 load = make_seasonal(as_frame=True, random_state=0).frame
 train, test = load.iloc[: -24 * 60], load.iloc[-24 * 60 :]
 
+# sphinx_gallery_thumbnail_number = 2
+
 
 def with_outages(frame, share, seed=0):
     """Blank outages until the given share of the rows is missing."""

@@ -27,6 +27,8 @@ series = np.column_stack(
 )
 rows, test = series[: -24 * 7 * 8], series[-24 * 7 * 8 :]
 
+# sphinx_gallery_thumbnail_number = 2
+
 blue, orange, green, ink = "#2f6f9f", "#c8652a", "#3d8b5f", "#333333"
 fig, axes = plt.subplots(3, 1, figsize=(9, 4), layout="constrained", sharex=True)
 for ax, channel in zip(axes, (0, 6, 11), strict=True):
@@ -86,8 +88,8 @@ plt.show()
 # What the corrections do
 # -----------------------
 # The weights for twelve hours ahead, of the quietest and of the noisiest channel, from one fit.
-# Both read the last hour, the same hour of the day before, and the same hour of last week (at -157);
-# the noisy channel trusts last week half as much and spreads its weight over neighboring hours.
+# Both read the last hour, the same hour of the day before, and that of last week (at -157); the
+# noisy channel trusts last week half as much and spreads its weight over neighboring hours.
 model = LinearForecaster(168, 24, normalization="mean", alpha=1e-3, **partly).fit(rows)
 lags = np.arange(-168, 0)
 fig, axes = plt.subplots(2, 1, figsize=(9, 4), layout="constrained", sharex=True, sharey=True)

@@ -210,7 +210,7 @@ def _blocks(span: Float64Array, lookback: int, horizon: int) -> Iterator[Float64
     """Cut complete windows (n, lookback + horizon, C), a bounded number at a time."""
     length = lookback + horizon
     size = max(1, _BLOCK_ELEMENTS // (length * span.shape[1]))
-    whole = ~np.isnan(span).any(axis=1)
+    whole = np.asarray(~np.isnan(span).any(axis=1))
     for start in range(0, len(span) - length + 1, size):
         rows = span[start : start + size + length - 1]
         windows = np.lib.stride_tricks.sliding_window_view(rows, length, axis=0)

@@ -291,7 +291,7 @@ class SeriesDecomposer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Number of channels seen in ``fit``; 1 for windows without a channel axis.
     n_dims_in_ : int
         Number of axes of the ``X`` seen in ``fit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape ``(n_features_in_,)``
         Names of the columns seen in ``fit``. Only if ``X`` had column names that are all strings.
 
     See Also
@@ -437,12 +437,12 @@ class SeriesDecomposer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        input_features : array-like of str of shape (n_features_in_,), default=None
+        input_features : array-like of str of shape ``(n_features_in_,)``, default=None
             Names of the input columns; default the names seen in ``fit``, else ``x0, x1, ...``.
 
         Returns
         -------
-        names : ndarray of str objects of shape (2 * n_features_in_,)
+        names : ndarray of str objects of shape ``(2 * n_features_in_,)``
             ``seasonal_<name>`` for all columns, then ``trend_<name>``.
 
         Raises

@@ -565,7 +565,7 @@ class RLinearForecaster(ExactLinearForecaster):
         """
         weights, bias = read_layer(state_dict, "Linear")
         gain, offset = np.ones(1), np.zeros(1)
-        if "rev.affine_weight" in state_dict:
+        if "rev.affine_weight" in state_dict or "rev.affine_bias" in state_dict:
             gain = read_tensor(state_dict, "rev.affine_weight").reshape(-1)
             offset = read_tensor(state_dict, "rev.affine_bias").reshape(-1)
             if len(gain) != len(offset) or len(weights) not in (1, len(gain)):

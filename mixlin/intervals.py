@@ -25,7 +25,10 @@ def check_quantiles(quantiles: npt.ArrayLike) -> list[float]:
     ValueError
         If there is none, or one does not lie strictly between 0 and 1.
     """
-    levels = np.atleast_1d(np.asarray(quantiles, dtype=np.float64))
+    try:
+        levels = np.atleast_1d(np.asarray(quantiles, dtype=np.float64))
+    except (ValueError, TypeError):
+        levels = np.empty(0)
     if levels.ndim != 1 or not len(levels) or not ((levels > 0) & (levels < 1)).all():
         raise ValueError(f"quantiles must be numbers between 0 and 1; got {quantiles!r}.")
     return [float(q) for q in levels]

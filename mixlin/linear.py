@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from .base import BaseForecaster, Training, window_weights
 from .mixture import FixedPlan, Mixture
 from .normalization import REVIN_EPS, named_normalization
+from .persistence import register_record
 from .solvers import (
     DenseSums,
     ExactSolver,
@@ -25,6 +26,8 @@ from .solvers import (
 Float64Array = npt.NDArray[np.float64]
 
 _BLOCK_ROWS = 2**16
+
+register_record(ExactSolver)
 
 
 class ChannelStatistics:
@@ -103,14 +106,16 @@ class ExactLinearForecaster(BaseForecaster):
             )
         return np.asarray(prior.reshape(-1, horizon, lookback).transpose(0, 2, 1))
 
+    def _check_updatable(self) -> None:
+        if not hasattr(self, "_sums"):
+            raise ValueError(
+                f"this {type(self).__name__} holds no sums to add to: it was loaded from a file "
+                "or a state dict. Call fit to start anew."
+            )
+
     def _learn(self, training: Training, *, update: bool) -> dict[str, Any]:
         L, H = training.lookback, training.horizon
         if update:
-            if not hasattr(self, "_sums"):
-                raise ValueError(
-                    f"this {type(self).__name__} holds no sums to add to: it was loaded from a "
-                    "file or a state dict. Call fit to start anew."
-                )
             sums, statistics = copy.deepcopy((self._sums, self._statistics))
         else:
             sums, statistics = None, None
@@ -148,7 +153,7 @@ class ExactLinearForecaster(BaseForecaster):
         eps = None
         if self._normalization_name() == "revin":  # relative to the channel: free of units
             variance = statistics.variance()
-            eps = REVIN_EPS * np.where(variance > 0, variance, 1.0)
+            eps = np.maximum(REVIN_EPS * variance, np.finfo(np.float64).tiny)
         return kind(lookback, horizon, statistics.mean.copy(), eps)
 
     def _add_series(
@@ -184,12 +189,14 @@ class ExactLinearForecaster(BaseForecaster):
         scaled = self.scale == "std" or (self.scale == "auto" and series)
         deviation = np.sqrt(statistics.variance())
         scale = np.where(deviation > 0, deviation, 1.0) if scaled else np.ones(C)
-        if scaled or self.individual is True:
+        if scaled:
             level = statistics.mean
-        elif self.fit_intercept:
-            level = np.full(C, statistics.mean.mean())
-        else:
+        elif not self.fit_intercept:
             level = np.zeros(C)  # no intercept, in the units of the data
+        elif self.individual is True:
+            level = statistics.mean
+        else:
+            level = np.full(C, statistics.mean.mean())
         eps = REVIN_EPS if sums.eps is None else sums.eps
         normalization = named_normalization(self._normalization_name(), eps)
         solver = ExactSolver() if self.solver is None else self.solver
@@ -200,6 +207,7 @@ class ExactLinearForecaster(BaseForecaster):
                 functional=normalization.functional(L),
                 level=level,
                 scale=scale,
+                active=(deviation > 0) | (not scaled) | (not series),
                 alpha=float(self.alpha),
                 fit_intercept=self.fit_intercept,
                 individual=self.individual,

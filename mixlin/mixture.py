@@ -145,6 +145,13 @@ class Mixture:
         return max(self._group_sizes())
 
     @property
+    def n_side_columns(self) -> int:
+        """Number of columns beside the window: level, scale, extra columns, and one."""
+        columns = int(self.level_coef is not None) + int(self.scale_coef is not None)
+        columns += int(self.bias is not None and self.divides_by_scale)
+        return columns + (0 if self.extra_coef is None else int(self.extra_coef.shape[1]))
+
+    @property
     def n_experts(self) -> int:
         """Number of experts."""
         return int(self.weights.shape[1])
@@ -359,7 +366,11 @@ def forward(
             f", {mixture.lookback}); got {windows.shape}."
         )
     placed = place(mixture, backend)
-    centered, level, scale = mixture.normalization.measure(windows, mixture.reference)
+    # windows are measured straight into the columns of the one product
+    buffer = np.empty((n, n_channels, lookback + mixture.n_side_columns))
+    centered, level, scale = mixture.normalization.measure(
+        windows, mixture.reference, out=buffer[:, :, :lookback]
+    )
     reference = mixture.reference[None, :]
     base = level if mixture.level_coef is None else reference
 
@@ -379,20 +390,22 @@ def forward(
     if mixture.bias is not None and mixture.divides_by_scale:
         side.append(np.ones((n, n_channels, 1)))
 
+    if side:
+        np.concatenate(side, axis=2, out=buffer[:, :, lookback:])
     if mixture.divides_by_scale:
         assert scale is not None
-        centered /= scale[:, :, None]
-        side = [column / scale[:, :, None] for column in side]
-    riding = mixture.normalization.scaled and not mixture.divides_by_scale
+        buffer /= scale[:, :, None]
+    riding = bool(mixture.pre or mixture.post) and not mixture.divides_by_scale
     rides = backend.put(scale[:, :, None]) if riding and scale is not None else None
 
+    window = None
     if mixture.pre:
         window = backend.put(centered)
         columns = _blocks(backend, window, mixture.pre, placed.pre, rides)
         if side:
-            columns = backend.concat([columns, backend.put(np.concatenate(side, axis=2))])
+            columns = backend.concat([columns, backend.put(buffer[:, :, lookback:])])
     else:
-        columns = backend.put(np.concatenate([centered, *side], axis=2) if side else centered)
+        columns = backend.put(buffer)
         window = columns if not side else None
 
     gates: Tensor = None

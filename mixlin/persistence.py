@@ -24,7 +24,6 @@ from .layers import Block, Layer
 from .mixture import FixedPlan, Mixture
 from .normalization import Normalization
 from .routing import Evidence, Gate, Router, router_from_config
-from .solvers import ExactSolver
 from .timestamps import TimeIndex
 from .windows import Container
 
@@ -74,7 +73,6 @@ for _record in (
     TimeIndex,
 ):
     register_record(_record)
-register_record(ExactSolver)
 
 
 class _Encoder:
@@ -88,7 +86,7 @@ class _Encoder:
             return value
         if isinstance(value, np.bool_):
             return bool(value)
-        if isinstance(value, (int, np.integer)):
+        if isinstance(value, (int, np.integer)) and not isinstance(value, np.timedelta64):
             return int(value)
         if isinstance(value, (float, np.floating)):
             return {"float": float(value).hex()}
@@ -184,7 +182,7 @@ def _decode(value: Any, tensors: dict[str, np.ndarray[Any, Any]]) -> Any:
     if kind == "names":
         return np.array(content, dtype=object)
     if kind == "datetime64":
-        return np.datetime64(content[0], (content[1], content[2]))
+        return np.datetime64(int(content[0]), (content[1], content[2]))
     if kind in ("list", "tuple"):
         items = [_decode(item, tensors) for item in content]
         return items if kind == "list" else tuple(items)
@@ -204,10 +202,10 @@ def _decode(value: Any, tensors: dict[str, np.ndarray[Any, Any]]) -> Any:
             "(pip install 'mixlin[pandas]')."
         ) from None
     if kind == "Timestamp":
-        stamp = pd.Timestamp(np.datetime64(content[0], content[1]))
+        stamp = pd.Timestamp(np.datetime64(int(content[0]), content[1]))
         return stamp if content[2] is None else stamp.tz_localize("UTC").tz_convert(content[2])
     if kind == "Timedelta":
-        return pd.Timedelta(np.timedelta64(content[0], content[1]))
+        return pd.Timedelta(np.timedelta64(int(content[0]), content[1]))
     if kind == "Period":
         return pd.Period(ordinal=content[0], freq=content[1])
     labels, names = _decode(content, tensors), _decode(value["name"], tensors)

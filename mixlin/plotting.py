@@ -216,9 +216,10 @@ class ForecastDisplay:
             elif not isinstance(channel, str) and -len(names) <= channel < len(names):
                 picked.append(range(len(names))[channel])
             else:
+                shown = [*names[:_MAX_PANELS], *(["..."] if len(names) > _MAX_PANELS else [])]
                 raise ValueError(
                     f"channel {channel!r} is not there; the {len(names)} channels are "
-                    f"{', '.join(names[:_MAX_PANELS])}{', ...' if len(names) > _MAX_PANELS else ''}."
+                    f"{', '.join(shown)}."
                 )
         if not picked:
             raise ValueError("channels must name at least one channel to draw; got none.")
@@ -278,9 +279,7 @@ class ForecastDisplay:
             low, high = self._band[:, channel].T
             coverage = self._coverage()
             label = "interval" if coverage is None else f"{100 * coverage:g} % interval"
-            axis.fill_between(
-                ahead, low, high, color=_ACCENT, alpha=0.2, linewidth=0, label=label
-            )
+            axis.fill_between(ahead, low, high, color=_ACCENT, alpha=0.2, linewidth=0, label=label)
         if self._outcome is not None:
             n = min(len(ahead), len(self._outcome.values))
             axis.plot(
@@ -292,9 +291,7 @@ class ForecastDisplay:
             )
         # one step has no line; it is drawn as a point
         marker = "o" if len(ahead) == 1 else None
-        axis.plot(
-            ahead, forecast, color=_ACCENT, linewidth=1.6, marker=marker, label="forecast"
-        )
+        axis.plot(ahead, forecast, color=_ACCENT, linewidth=1.6, marker=marker, label="forecast")
         axis.set_title(self._names()[channel], loc="left", fontsize="medium")
         axis.margins(x=0.01)
         axis.grid(alpha=0.25, linewidth=0.6)
@@ -302,7 +299,7 @@ class ForecastDisplay:
 
     def _coverage(self) -> float | None:
         """Read the coverage off the columns of an interval frame."""
-        columns = getattr(self.interval, "columns", None)
+        columns: Any = getattr(self.interval, "columns", None)
         if getattr(columns, "nlevels", 1) != 2:
             return None
         levels = columns.get_level_values(1)
@@ -419,11 +416,14 @@ def _axis(index: Any) -> npt.NDArray[Any] | None:
 
 
 def _format_time(axis: Any) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    from matplotlib import dates
 
-    locator = AutoDateLocator(minticks=3, maxticks=8)
+    locator: Any = dates.AutoDateLocator(  # type: ignore[no-untyped-call]
+        minticks=3, maxticks=8
+    )
     axis.xaxis.set_major_locator(locator)
-    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    formatter = dates.ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
+    axis.xaxis.set_major_formatter(formatter)
 
 
 def _add_legend(axes: Any, *, above: bool) -> None:

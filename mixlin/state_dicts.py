@@ -13,6 +13,11 @@ Float64Array = npt.NDArray[np.float64]
 
 def read_tensor(state: Mapping[str, Any], key: str) -> Float64Array:
     """Return one array of a state dict of numpy arrays or torch tensors."""
+    if key not in state:
+        raise ValueError(
+            f"the state dict has no {key!r}. It holds "
+            f"{', '.join(map(repr, list(state)[:8])) or 'nothing'}."
+        )
     value = state[key]
     if hasattr(value, "detach"):
         value = value.detach().cpu().numpy()

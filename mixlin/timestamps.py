@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -269,8 +270,6 @@ def read_index(
     """
     import pandas as pd
 
-    if index.hasnans:
-        raise ValueError("the index holds missing labels; every row needs its time.")
     last: Any
     if isinstance(index, pd.PeriodIndex):
         kind, last = "period", index[-1]
@@ -285,6 +284,8 @@ def read_index(
             f"an index of dtype {index.dtype} can't be continued: use dates, periods or integers "
             "(pd.to_datetime on the index, or frame.reset_index(drop=True))."
         )
+    if index.hasnans:
+        raise ValueError("the index holds missing labels; every row needs its time.")
     _check_order(_ordinals(index))
     if like is not None and like.kind == kind:
         freq, rows = like.freq, _places_at(index, like.freq)
@@ -313,10 +314,12 @@ def _regular(index: pd.Index) -> tuple[str | int, npt.NDArray[np.intp]] | None:
     if isinstance(index, pd.PeriodIndex):
         grid = _grid(_ordinals(index))
         unit: Any = index.freq
-        return None if grid is None else ((unit.base * grid[0]).freqstr, grid[1])
+        if grid is None:
+            return None
+        return str(pd.PeriodIndex([], freq=unit.base * grid[0]).freqstr), grid[1]
     if not isinstance(index, (pd.DatetimeIndex, pd.TimedeltaIndex)):
         return _grid(_ordinals(index))
-    freq = index.freqstr or (pd.infer_freq(index) if len(index) > 2 else None)
+    freq = index.freqstr or _inferred(index)
     if freq is not None:
         return freq, everything
     if isinstance(index, pd.DatetimeIndex):
@@ -337,6 +340,18 @@ def _regular(index: pd.Index) -> tuple[str | int, npt.NDArray[np.intp]] | None:
     return step.freqstr, grid[1]
 
 
+def _inferred(index: pd.DatetimeIndex | pd.TimedeltaIndex) -> str | None:
+    import pandas as pd
+
+    if len(index) < 3:
+        return None
+    option = "future.infer_freq_returns_offset"  # which newer releases warn about when it is off
+    known = hasattr(pd.options.future, option.partition(".")[2])
+    with pd.option_context(option, True) if known else nullcontext():
+        found: Any = pd.infer_freq(index)
+    return None if found is None else str(getattr(found, "freqstr", found))
+
+
 def _calendar_steps(index: pd.DatetimeIndex) -> list[str]:
     """Return frequencies of no fixed length that an index with gaps may have."""
     if len(index) < 3 or (index != index.normalize()).any():
@@ -347,7 +362,7 @@ def _calendar_steps(index: pd.DatetimeIndex) -> list[str]:
             months = _grid(np.asarray(index.year * 12 + index.month, dtype=np.int64))
             out += [f"{months[0]}{unit}"] if months is not None else []
     days = np.diff(_ordinals(index.tz_localize(None))) // _DAY
-    weekend = index.dayofweek >= 5
+    weekend = index.day_of_week >= 5
     if not weekend.any() and np.median(days) == 1 and (days > 2).any():
         out.append("B")
     return out

@@ -106,6 +106,10 @@ def read_values(X: Any, *, name: str = "X") -> tuple[FloatArray, Container]:
             )
         X = np.asarray(X)
     refuse_text(X, name)
+    if np.ndim(X) == 0 and not hasattr(X, "shape"):
+        raise ValueError(
+            f"{name} must be a series of shape (n_rows,) or (n_rows, n_channels); got {X!r}."
+        )
     values = check_array(
         X,
         dtype=[np.float64, np.float32],

@@ -15,6 +15,7 @@ from mixlin import (
 )
 from mixlin.decomposition import moving_average_matrix
 from mixlin.solvers import solve_ridge
+from mixlin.solvers.exact import degrees_of_freedom
 
 L, H, C = 12, 4, 3
 EVERY = [LinearForecaster, NLinearForecaster, DLinearForecaster, RLinearForecaster]
@@ -332,9 +333,7 @@ def test_partial_pooling_ends_in_the_shared_fit_and_in_free_fits(series, new, cl
     free = fit("partial", 0.0, fit_intercept=False).predict(new)
     alone = cls(L, H, individual=True, alpha=0.0, fit_intercept=False).fit(series)
     assert_close(free, alone.predict(new), 1e-6)
-    gap = [
-        np.abs(fit("partial", p).predict(new) - shared).max() for p in (1e-4, 1e-2, 1.0, 100.0)
-    ]
+    gap = [np.abs(fit("partial", p).predict(new) - shared).max() for p in (1e-4, 1e-2, 1.0, 100.0)]
     assert gap == sorted(gap, reverse=True)
     assert gap[0] > 10 * gap[-1]
 
@@ -491,10 +490,13 @@ def test_partial_fit_with_another_weight_is_exact_or_refused(series, new):
     rows = np.r_[np.ones(120), np.full(100, 3.0)]
     expected = LinearForecaster(L, H, scale=None).fit(series, sample_weight=rows)
     model = LinearForecaster(L, H, scale=None).fit(first, sample_weight=rows[:120])
+    refusal = ""
     try:
         model.partial_fit(second, sample_weight=rows[120:])
     except ValueError as error:
-        assert "weight" in str(error)
+        refusal = str(error)
+    if refusal:
+        assert "weight" in refusal
     else:
         assert_close(model.predict(new), expected.predict(new), 1e-9)
 
@@ -541,7 +543,8 @@ def test_effective_degrees_of_freedom_are_the_trace_of_the_hat_matrix(penalty, w
     f, t = rng.normal(size=(80, 9)), rng.normal(size=(80, 2))
     root = rng.normal(size=(9, 9)) + 3 * np.eye(9)
     metric = root @ root.T if with_metric else None
-    weights, dof = solve_ridge(f.T @ f, f.T @ t, penalty, metric)
+    weights = solve_ridge(f.T @ f, f.T @ t, penalty, metric)
+    dof = degrees_of_freedom(f.T @ f, penalty, metric)
     system = f.T @ f + penalty * (np.eye(9) if metric is None else metric)
     hat = f @ np.linalg.solve(system, f.T)
     assert abs(dof - np.trace(hat)) < 1e-9
@@ -552,9 +555,9 @@ def test_a_singular_system_without_penalty_gets_the_solution_of_least_norm():
     rng = np.random.default_rng(0)
     f = rng.normal(size=(50, 4)) @ rng.normal(size=(4, 7))
     t = rng.normal(size=(50, 2))
-    weights, dof = solve_ridge(f.T @ f, f.T @ t, 0.0)
+    weights = solve_ridge(f.T @ f, f.T @ t, 0.0)
     np.testing.assert_allclose(weights, np.linalg.lstsq(f, t, rcond=None)[0], atol=1e-8)
-    assert dof == 4.0
+    assert degrees_of_freedom(f.T @ f, 0.0) == 4.0
 
 
 # -- degenerate data -------------------------------------------------------------------------

@@ -275,9 +275,7 @@ def test_many_stretches_are_folded_without_loss(eps):
     for got, want in zip(each_channel(sums), expected, strict=True):
         assert_moments(got, want, tolerance=1e-12 if eps is None else 1e-11)
     dense_x = [coordinates(values[:, c], L, H, 0.0)[:, :L] for c in range(3)]
-    np.testing.assert_allclose(
-        sums.input_variance(), [float(x.var()) for x in dense_x], rtol=1e-9
-    )
+    np.testing.assert_allclose(sums.input_variance(), [float(x.var()) for x in dense_x], rtol=1e-9)
     coef = np.random.default_rng(0).normal(size=(1, sums.width - 1, 2))
     constant = np.random.default_rng(1).normal(size=(3, 2))
     np.testing.assert_allclose(

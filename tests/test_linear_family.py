@@ -114,7 +114,9 @@ def test_predict_is_the_coefficients_on_the_window(
             _ = model.scale_coef_
 
 
-@pytest.mark.parametrize(("cls", "normalization"), [(NLinearForecaster, "last"), (RLinearForecaster, "revin")])
+@pytest.mark.parametrize(
+    ("cls", "normalization"), [(NLinearForecaster, "last"), (RLinearForecaster, "revin")]
+)
 @pytest.mark.parametrize("individual", [False, True, "partial"])
 def test_named_models_are_linear_models_with_their_normalization(
     series, new, cls, normalization, individual
@@ -375,7 +377,9 @@ def test_chunks_of_windows_are_the_windows(series, new, cls, weighted, individua
     whole = cls(individual=individual).fit(x, y, sample_weight=weight)
     chunked = cls(individual=individual)
     for rows in (slice(0, 50), slice(50, 52), slice(52, None)):
-        chunked.partial_fit(x[rows], y[rows], sample_weight=None if weight is None else weight[rows])
+        chunked.partial_fit(
+            x[rows], y[rows], sample_weight=None if weight is None else weight[rows]
+        )
     assert_close(chunked.predict(new), whole.predict(new), 1e-10)
 
 

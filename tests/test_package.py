@@ -235,7 +235,7 @@ def test_torch_and_ttnn_are_imported_only_by_their_own_files():
 
 def test_modules_import_only_core_dependencies_when_they_load():
     assert {"numpy", "scipy", "sklearn", "mixlin"} < CORE
-    allowed = {path: CORE for path in SOURCES}
+    allowed = dict.fromkeys(SOURCES, CORE)
     allowed |= {path: CORE | {"torch"} for path in TORCH_FILES}
     allowed |= {path: CORE | {"ttnn", "torch"} for path in TTNN_FILES}
     beyond = {p: foreign_imports(s, deferred=False) - allowed[p] for p, s in SOURCES.items()}

@@ -42,8 +42,8 @@ _ACTIVATIONS: dict[str, Callable[[Float64Array], Float64Array]] = {
 def _product(x: Float64Array, w: Float64Array) -> Float64Array:
     """Multiply rows (n, C or 1, ..., K) by weights (G, K, M), G = 1 or C."""
     if w.shape[0] == 1:
-        rows = x.reshape(-1, x.shape[-1])
-        return (rows @ w[0]).reshape(*x.shape[:-1], w.shape[2])
+        flat: Float64Array = x.reshape(-1, x.shape[-1]) @ w[0]
+        return flat.reshape(*x.shape[:-1], w.shape[2])
     by_channel = np.moveaxis(x, 1, 0)
     rows = by_channel.reshape(x.shape[1], -1, x.shape[-1])
     out = np.matmul(rows, w).reshape(-1, *by_channel.shape[1:-1], w.shape[2])
@@ -132,7 +132,7 @@ class NumpyBackend(Backend):
             )
         spectrum = np.abs(rfft(x, 2 * n_bins, axis=-1)[..., :n_bins]) ** 2
         total = spectrum.sum(axis=-1, keepdims=True)
-        return np.divide(spectrum, total, out=np.zeros_like(spectrum), where=total > 0)
+        return np.asarray(np.divide(spectrum, total, out=np.zeros_like(spectrum), where=total > 0))
 
     def gate(
         self,
@@ -158,12 +158,15 @@ class NumpyBackend(Backend):
         experts = self.linear(x, w, b)
         experts = experts.reshape(*experts.shape[:-1], g.shape[-1], -1)
         if g.ndim == 3:
-            return np.matmul(g[:, :, None, :], experts)[:, :, 0, :]
-        return np.einsum("ncke,ncek->nck", np.broadcast_to(g, _spread(g, experts)), experts)
+            mixed: Float64Array = np.matmul(g[:, :, None, :], experts)[:, :, 0, :]
+        else:
+            spread = np.broadcast_to(g, (len(g), experts.shape[1], *g.shape[2:]))
+            mixed = np.einsum("ncke,ncek->nck", spread, experts)
+        return mixed
 
     def energy(self, x: Float64Array, u: Float64Array) -> Float64Array:
         projected = np.einsum("ncl,elr->ncer", x, u, optimize=True)
-        return np.einsum("ncer,ncer->nce", projected, projected)
+        return np.asarray(np.einsum("ncer,ncer->nce", projected, projected))
 
     def backtest(self, x: Float64Array, w: Float64Array, step: int) -> Float64Array:
         n_experts, lookback, horizon = w.shape
@@ -189,7 +192,3 @@ class NumpyBackend(Backend):
 
     def close(self) -> None:
         return None
-
-
-def _spread(g: Float64Array, experts: Float64Array) -> tuple[int, ...]:
-    return (g.shape[0], experts.shape[1], *g.shape[2:])

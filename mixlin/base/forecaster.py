@@ -87,6 +87,9 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
             Add to what was learnt before instead of starting anew.
         """
 
+    def _check_updatable(self) -> None:
+        """Raise a ValueError if what ``partial_fit`` adds to is not there."""
+
     # -- fitting ---------------------------------------------------------------------------
 
     def fit(
@@ -168,6 +171,8 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         """
         self._validate_params()
         known = "plan_" in vars(self)
+        if known:
+            self._check_updatable()
         state = self._fit_state(
             X, y, sample_weight, timestamps, update=known, new_series=new_series
         )
@@ -205,7 +210,7 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
             Fitted on windows: windows as in :meth:`fit`. Fitted on series: nothing to continue
             the training series, a context of shape (n_rows,) or (n_rows, n_channels) with at
             least ``lookback_`` rows, a frame, a list of contexts, or windows of shape
-            (n_windows, lookback_, n_channels).
+            ``(n_windows, lookback_, n_channels)``.
         horizon : int, optional
             A shorter one returns the first steps.
         timestamps : array-like, optional

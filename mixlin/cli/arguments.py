@@ -8,10 +8,13 @@ from typing import Any
 from .. import DLinearForecaster, LinearForecaster, NLinearForecaster, RLinearForecaster
 
 MODELS: dict[str, tuple[type[Any], str]] = {
-    "linear": (LinearForecaster, "one matrix from the window to the horizon, least squares solved"),
-    "nlinear": (NLinearForecaster, "the same, measured from the window's last value"),
-    "dlinear": (DLinearForecaster, "one matrix each for trend and season, solved as one"),
-    "rlinear": (RLinearForecaster, "the same as linear, on windows freed of mean and scale"),
+    "linear": (LinearForecaster, "exact least squares from the window to every step"),
+    "nlinear": (
+        NLinearForecaster,
+        "the same, from the last value on: follows wandering levels",
+    ),
+    "dlinear": (DLinearForecaster, "exact least squares on trend and season of the window"),
+    "rlinear": (RLinearForecaster, "exact least squares, free of the window's mean and scale"),
 }
 """Class and promise of every model, by the name that the command line uses."""
 

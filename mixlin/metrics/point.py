@@ -114,9 +114,8 @@ def mase(
 
     Parameters
     ----------
-    y_true : array-like of shape (..., horizon), or (..., horizon, n_channels) where ``y_train`` \
-            has channels
-        Targets, finite.
+    y_true : array-like of shape (..., horizon) or (..., horizon, n_channels)
+        Targets, finite; with channels where ``y_train`` has them.
     y_pred : array-like of y_true's shape
         Forecasts, finite.
     y_train : array-like of shape (length,) or (length, n_channels)

@@ -8,7 +8,8 @@ from .exact import (
     solve_linear,
     solve_ridge,
 )
-from .gram import DenseSums, SeriesSums, WindowSums
+from .gram import SeriesSums
+from .window_sums import DenseSums, WindowSums
 
 __all__ = [
     "DenseSums",

@@ -14,7 +14,7 @@ from scipy import linalg
 from sklearn.base import BaseEstimator
 from threadpoolctl import ThreadpoolController
 
-from .gram import WindowSums
+from .window_sums import WindowSums
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -66,6 +66,9 @@ class LinearProblem:
         level off a window and share their intercept.
     scale : array of shape (C,)
         Channels are divided by it, so that they count equally.
+    active : array of shape (C,)
+        False for channels that never change: they teach nothing about shared weights, and a
+        shared intercept in scaled units is zero for them.
     alpha : float
         Relative penalty.
     fit_intercept : bool
@@ -81,6 +84,7 @@ class LinearProblem:
     functional: FloatArray
     level: FloatArray
     scale: FloatArray
+    active: npt.NDArray[np.bool_]
     alpha: float
     fit_intercept: bool
     individual: bool | str = False
@@ -294,8 +298,7 @@ def _solve(sums: WindowSums, problem: LinearProblem) -> LinearSolution:
             weights[c] = fit(own, problem.alpha * n[c] * variance[c], w0)
             bias[c] = intercept(own, weights[c])
     else:
-        pooled = _normal(sums, problem, np.arange(C))
-        penalty = problem.alpha * pooled.n * float(np.average(variance, weights=n))
+        pooled, penalty = _pooled(sums, problem)
         shared = fit(pooled, penalty, None if prior is None else prior.mean(axis=0))
         weights = shared[None]
         bias = np.repeat(intercept(pooled, shared)[None], C, axis=0)
@@ -308,6 +311,8 @@ def _solve(sums: WindowSums, problem: LinearProblem) -> LinearSolution:
                 weights[c] += solve_ridge(own.gram, left, strength, metric)
 
     bias = bias * problem.scale[:, None]
+    if problem.individual is not True:
+        bias[~problem.active] = 0.0
     if not problem.functional.any():
         bias = bias + shift[:, None] * (1.0 - weights[:, :L].sum(axis=1))
     residual = partial(_residual_variance, sums, problem, weights, bias)
@@ -319,6 +324,18 @@ def _solve(sums: WindowSums, problem: LinearProblem) -> LinearSolution:
         np.ascontiguousarray(weights[:, L]) if extra else None,
         residual,
     )
+
+
+def _pooled(sums: WindowSums, problem: LinearProblem) -> tuple[_Normal, float]:
+    """Return the normal equations of the shared weights and their absolute penalty."""
+    channels = np.flatnonzero(problem.active & (sums.n_windows > 0))
+    if not len(channels):
+        channels = np.arange(sums.n_channels)
+    normal = _normal(sums, problem, channels)
+    variance = (sums.input_variance() / problem.scale**2)[channels]
+    weights = sums.n_windows[channels]
+    mean = float(np.average(variance, weights=weights)) if weights.any() else 0.0
+    return normal, problem.alpha * normal.n * mean
 
 
 def _residual_variance(
@@ -347,8 +364,7 @@ def _used_freedom(sums: WindowSums, problem: LinearProblem) -> FloatArray:
         return np.array(
             [used(own, s, problem.fit_intercept) for own, s in zip(each, strengths, strict=True)]
         )
-    pooled = _normal(sums, problem, np.arange(C))
-    penalty = problem.alpha * pooled.n * float(np.average(variance, weights=sums.n_windows))
+    pooled, penalty = _pooled(sums, problem)
     out = np.full(C, used(pooled, penalty, problem.fit_intercept))
     if problem.individual == "partial" and np.isfinite(problem.pooling):
         strengths = problem.pooling * n * variance
