@@ -64,7 +64,7 @@ numpydoc_class_members_toctree = False
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
-    "gallery_dirs": "auto_examples",
+    "gallery_dirs": "gallery",
     "within_subsection_order": "ExampleTitleSortKey",
     "download_all_examples": False,
     "show_memory": False,
@@ -74,7 +74,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "reference_url": {"mixlin": None},
     "doc_module": ("mixlin",),
-    "backreferences_dir": "auto_examples/backreferences",
+    "backreferences_dir": "gallery/backreferences",
     "image_srcset": ["2x"],
 }
 

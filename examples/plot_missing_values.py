@@ -7,8 +7,8 @@ that touch a gap and uses all the others, so nothing has to be invented.
 """
 
 # %%
-# A year with outages
-# -------------------
+# Two years with outages
+# ----------------------
 # Outages of half a day to three days remove a fifth of the rows.
 import matplotlib.pyplot as plt
 import numpy as np
@@ -34,7 +34,7 @@ def with_outages(frame, share, seed=0):
 
 
 damaged = with_outages(train, 0.2)
-damaged["load"].isna().mean().round(3)
+print(f"missing: {damaged['load'].isna().mean():.0%}")
 
 # %%
 blue, orange, green, ink = "#2f6f9f", "#c8652a", "#3d8b5f", "#333333"

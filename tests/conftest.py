@@ -106,7 +106,7 @@ def pytest_terminal_summary(terminalreporter):
         reason = str(report.longrepr)
         if isinstance(report.longrepr, tuple):
             reason = report.longrepr[2].removeprefix("Skipped: ")
-        if "data" in report.keywords or reason.startswith(NO_DATA):
+        if "data" in getattr(report, "keywords", {}) or reason.startswith(NO_DATA):
             skipped[report.nodeid] = reason
     if skipped:
         terminalreporter.section("tests of benchmark data that did not run", sep="!", bold=True)

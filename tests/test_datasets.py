@@ -468,13 +468,8 @@ def test_etth1_is_the_published_series():
 
 
 @needs("ETTm1.csv")
-def test_ettm1_is_the_published_series_and_read_within_a_second():
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        bunch = fetch_ett("ETTm1", download_if_missing=False)
-        seconds.append(time.perf_counter() - began)
-    assert min(seconds) < 1.0
+def test_ettm1_is_the_published_series():
+    bunch = fetch_ett("ETTm1", download_if_missing=False)
     assert bunch.data.shape == (69680, 7)
     assert bunch.data[-1, -1] == 9.777999877929688
     assert np.unique(np.diff(bunch.index)).tolist() == [900_000_000_000]

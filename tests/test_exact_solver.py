@@ -522,18 +522,22 @@ def test_residual_variance_is_that_of_the_training_residuals(series, cls, indivi
         square = (residual**2).mean(axis=0)
         ratio = model.plan_.residual_variance[c] / square
         assert np.ptp(ratio) < 1e-7
-        # divided by the share of degrees of freedom that are left
-        assert 1.0 < ratio[0] < 1.0 / (1.0 - 2.2 * (L + 2) / keep.sum())
+        # Akaike's factor of the degrees of freedom used, at most those of two full fits
+        used = 2.2 * (L + 2) / keep.sum()
+        assert 1.0 < ratio[0] < (1.0 + used) / (1.0 - used)
 
 
-def test_residual_variance_is_unbiased_on_white_noise():
+def test_residual_variance_is_that_of_errors_on_new_windows():
     rng = np.random.default_rng(0)
-    ratios = []
+    promised, found = [], []
     for _ in range(40):
         x, y = rng.normal(size=(60, 15)), rng.normal(size=(60, 2))
         model = LinearForecaster(alpha=0.0).fit(x, y)
-        ratios.append(model.plan_.residual_variance.mean())
-    assert abs(np.mean(ratios) - 1.0) < 0.08  # without the correction: 0.73
+        promised.append(model.plan_.residual_variance.mean())
+        new_x, new_y = rng.normal(size=(500, 15)), rng.normal(size=(500, 2))
+        found.append(((model.predict(new_x) - new_y) ** 2).mean())
+    assert np.mean(found) > 1.25  # the noise of the coefficients counts
+    assert abs(np.mean(promised) / np.mean(found) - 1.0) < 0.08  # uncorrected: 0.55
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0, 300.0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 from typing import Any
 
@@ -21,7 +22,7 @@ Frame = Any  # pandas.DataFrame; pandas is imported where a command needs it
 _LOOKBACK = 336
 _HORIZON = 96
 _TABLE_ROWS = 12  # printed
-_TABLE_COLUMNS = 9
+_TABLE_COLUMNS = 12  # printed at most; fewer where the terminal is narrow
 _ENOUGH = 0.5  # share of windows free of gaps; with fewer, gaps are filled
 
 _DESCRIPTION = """\
@@ -155,7 +156,7 @@ def _sizes(n_rows: int, horizon: int | None, lookback: int | None) -> tuple[int,
     if lookback is None:
         if n_rows < horizon + 2:
             raise ValueError(
-                f"{n_rows} row{'s' if n_rows > 1 else ''} are too few to forecast {horizon} "
+                f"{n_rows} row{'s are' if n_rows > 1 else ' is'} too few to forecast {horizon} "
                 f"step{'s' if horizon > 1 else ''}; at least {horizon + 2} are needed. Pass more "
                 "rows, or a shorter --horizon."
             )
@@ -237,16 +238,20 @@ def _figure() -> Any:
 
 
 def _readable(table: Frame) -> str:
-    """Return the table for a terminal, five digits of every column's largest number."""
+    """Return the table for a terminal, with five digits of every column's largest number."""
     largest = np.maximum(table.abs().max().to_numpy(), 1e-300)
     digits = np.clip(4 - np.floor(np.log10(largest)), 0, 12).astype(int)
     shown = table.reset_index()
-    formats = {i + 1: f"{{:.{d}f}}".format for i, d in enumerate(digits)}
-    return str(
-        shown.to_string(
-            index=False, max_rows=_TABLE_ROWS, max_cols=_TABLE_COLUMNS, formatters=formats
+    formats = {name: f"{{:.{d}f}}".format for name, d in zip(table.columns, digits, strict=True)}
+    width = max(80, shutil.get_terminal_size().columns)
+    text = ""
+    for n_columns in range(min(len(shown.columns), _TABLE_COLUMNS), 1, -1):
+        text = shown.to_string(
+            index=False, max_rows=_TABLE_ROWS, max_cols=n_columns, formatters=formats
         )
-    )
+        if len(text.partition("\n")[0]) <= width:
+            break
+    return text
 
 
 def _report(

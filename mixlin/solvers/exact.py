@@ -20,7 +20,7 @@ FloatArray = npt.NDArray[np.float64]
 
 _MIN_RCOND = 1e-14
 _PARALLEL_WIDTH = 1024
-_MIN_FREE_SHARE = 0.05  # residual variance is inflated at most twentyfold
+_MIN_FREE_SHARE = 0.05  # bounds the correction where there are hardly more windows than lags
 
 
 class ExactSolver(BaseEstimator):
@@ -102,8 +102,9 @@ class LinearSolution(NamedTuple):
     bias : array of shape (1 or C, horizon), or None
     scale_coef : array of shape (G, horizon), or None
     residual_variance : callable
-        Returns the variance of the training residuals, shape (C, horizon), when asked for: it
-        costs as much as the fit. Divided by the share of degrees of freedom that are left.
+        Returns the variance of the residuals, shape (C, horizon), when asked for: it costs as
+        much as the fit. Corrected for the degrees of freedom used (Akaike's final prediction
+        error).
     """
 
     weights: FloatArray
@@ -305,6 +306,8 @@ def _solve(sums: WindowSums, problem: LinearProblem) -> LinearSolution:
         if problem.individual == "partial":
             weights = np.repeat(weights, C, axis=0)
             for c in range(C) if np.isfinite(problem.pooling) else ():
+                if not problem.active[c]:
+                    continue
                 own = _normal(sums, problem, np.array([c]))
                 left = own.cross - own.gram @ shared - np.outer(own.feature_sum, bias[c])
                 strength = problem.pooling * n[c] * variance[c]
@@ -341,11 +344,17 @@ def _pooled(sums: WindowSums, problem: LinearProblem) -> tuple[_Normal, float]:
 def _residual_variance(
     sums: WindowSums, problem: LinearProblem, weights: FloatArray, bias: FloatArray
 ) -> FloatArray:
-    """Return the variance of the training residuals (C, horizon), from the sums alone."""
+    """Return the variance of the residuals on new windows (C, horizon), from the sums alone.
+
+    The mean square of the training residuals times Akaike's (1 + q) / (1 - q), with q the
+    degrees of freedom used per window: 1 / (1 - q) undoes the fit to the training noise, 1 + q
+    adds the noise of the coefficients.
+    """
     n = np.maximum(sums.n_windows, 1.0)
     square = sums.quadratic(_residual_coef(weights, sums, problem.functional), -bias)
-    free = np.maximum(1.0 - _used_freedom(sums, problem), _MIN_FREE_SHARE)
-    return np.asarray(square / (free * n)[:, None])
+    used = _used_freedom(sums, problem)
+    correction = (1.0 + used) / np.maximum(1.0 - used, _MIN_FREE_SHARE)
+    return np.asarray(square * (correction / n)[:, None])
 
 
 def _used_freedom(sums: WindowSums, problem: LinearProblem) -> FloatArray:
