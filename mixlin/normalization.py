@@ -13,6 +13,8 @@ LEVELS = ("none", "last", "mean")
 NORMALIZATIONS = (None, "last", "mean", "revin")
 REVIN_EPS = 1e-5
 
+_FAR = 1e3  # scales from zero at which the rounding of a mean begins to show
+
 
 @dataclass(frozen=True, eq=False)
 class Normalization:
@@ -80,16 +82,22 @@ class Normalization:
         level : array of shape (n_windows or 1, n_channels or 1)
         scale : array of shape (n_windows, n_channels), or None
         """
+        averaging = np.full(windows.shape[2], 1.0 / windows.shape[2])
         if self.level == "none":
             level = reference[None, :]
-        else:  # the mean too is taken of differences: far from zero it would be rounded
+        elif self.level == "last":
             level = windows[:, :, -1].astype(np.float64)
+        else:
+            windows = np.ascontiguousarray(windows, dtype=np.float64)  # one layout, one rounding
+            level = windows @ averaging
         centered = np.subtract(windows, level[:, :, None], out=out, dtype=np.float64)
-        if self.level == "mean":
-            mean = centered @ np.full(windows.shape[2], 1.0 / windows.shape[2])
-            centered -= mean[:, :, None]
-            level = level + mean
-        return centered, level, self.scale_of(centered) if self.scaled else None
+        scale = self.scale_of(centered) if self.scaled else None
+        near_zero = scale is not None and np.abs(level).max() < _FAR * scale.min()
+        if self.level == "mean" and not near_zero:  # move what the rounding of the mean left over
+            rest = centered @ averaging
+            level = level + rest
+            centered -= rest[:, :, None]
+        return centered, level, scale
 
     def scale_of(self, centered: FloatArray) -> FloatArray:
         """Return the scale of windows already measured from some level.

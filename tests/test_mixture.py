@@ -758,7 +758,8 @@ def n_tensors(mixture):
     if mixture.gate is not None:
         layers += mixture.gate.layers
     biases = sum(la.bias is not None for la in layers)
-    packed_bias = mixture.bias is not None and not mixture.divides_by_scale
+    elsewhere = mixture.bias_on_host or mixture.divides_by_scale
+    packed_bias = mixture.bias is not None and not elsewhere
     evidence = 0 if mixture.gate is None else len(mixture.gate.evidence)
     return 1 + packed_bias + len(layers) + biases + evidence
 

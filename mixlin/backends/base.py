@@ -62,11 +62,6 @@ class Backend(ABC):
         """Return how many windows one forward pass takes; ``None`` for all at once."""
         return None
 
-    def run_blocks(self, function: Callable[[int], None], starts: Sequence[int]) -> None:
-        """Call ``function`` with the first row of every block; in order unless overridden."""
-        for start in starts:
-            function(start)
-
     @abstractmethod
     def put(self, array: FloatArray) -> Tensor:
         """Place a float64 host array on the device, in the dtype of the backend."""

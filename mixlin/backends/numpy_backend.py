@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import rfft
 from scipy.special import erf, expit, softmax
-from threadpoolctl import ThreadpoolController
 
 from .base import Backend, FloatArray
 
 Float64Array = npt.NDArray[np.float64]
 
-_BLOCK_ELEMENTS = 2**17  # 1 MiB of float64 columns: a block is normalized and multiplied in cache
-_MIN_BLOCKS_PER_THREAD = 4
-
-
-@lru_cache(maxsize=1)
-def _thread_controller() -> ThreadpoolController:
-    return ThreadpoolController().select(user_api="blas")
+_BLOCK_ELEMENTS = 2**18  # 2 MiB of float64 columns: in cache, and enough for a threaded product
 
 
 def _elu(x: Float64Array) -> Float64Array:
@@ -74,19 +65,6 @@ class NumpyBackend(Backend):
 
     def rows_per_block(self, n_channels: int, n_columns: int) -> int | None:
         return max(1, _BLOCK_ELEMENTS // max(1, n_channels * n_columns))
-
-    def run_blocks(self, function: Callable[[int], None], starts: Sequence[int]) -> None:
-        # whole blocks in parallel, each with single-threaded products: normalization scales
-        # too, and BLAS threads need not meet at the end of every small product
-        controller = _thread_controller()
-        threads = max((lib["num_threads"] for lib in controller.info()), default=1)
-        threads = min(threads, len(starts) // _MIN_BLOCKS_PER_THREAD)
-        if threads < 2:
-            super().run_blocks(function, starts)
-            return
-        with controller.limit(limits=1), ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(function, starts):
-                pass
 
     def put(self, array: FloatArray) -> Float64Array:
         return np.asarray(array, dtype=np.float64)

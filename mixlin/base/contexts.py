@@ -60,7 +60,17 @@ def read_request(estimator: Any, X: Any, timestamps: Any) -> Request:
                 "windows to predict."
             )
         refuse_text(X, "X")
-        X = validate_data(estimator, X, reset=False, dtype=[np.float64, np.float32], allow_nd=True)
+        # where forecasts show it, they are checked instead: they are fewer than the inputs
+        mixture = estimator.plan_.mixture()
+        later = mixture.spreads_missing and estimator.n_features_in_ == estimator.lookback_
+        X = validate_data(
+            estimator,
+            X,
+            reset=False,
+            dtype=[np.float64, np.float32],
+            allow_nd=True,
+            ensure_all_finite=not later,
+        )
         return Request(_channels_first(estimator, X if X.ndim > 2 else X[:, :, None]))
     if X is None:
         if not hasattr(estimator, "_tails"):

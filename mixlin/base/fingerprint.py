@@ -55,7 +55,7 @@ def fingerprint(values: FloatArray) -> npt.NDArray[np.uint64]:
         stop = min(start + block, n_runs)
         rows = _row_hashes(values[start * _RUN : stop * _RUN])
         out[start:stop] = _run_hashes(rows.reshape(-1, _RUN))
-    return np.unique(out)
+    return np.sort(out)
 
 
 def _whole_hash(values: FloatArray) -> npt.NDArray[np.uint64]:

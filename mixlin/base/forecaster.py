@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils import Tags
+from sklearn.utils import Tags, assert_all_finite
 from sklearn.utils._param_validation import Interval, InvalidParameterError
 from sklearn.utils.validation import check_is_fitted
 
@@ -311,6 +311,8 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
             )
         mixture = self.plan_.mixture(self.lookback_, int(horizon))
         forecast = predict_windows(mixture, windows, resolve(self.backend))
+        if not np.isfinite(forecast).all():
+            assert_all_finite(windows, estimator_name=type(self).__name__, input_name="X")
         return forecast[:, :, :horizon]
 
     # -- scoring ---------------------------------------------------------------------------

@@ -213,7 +213,7 @@ def _read_training_series(
             Container(s.container.kind, s.container.ndim, s.container.columns) for s in series
         ],
         "_dtypes": [s.values.dtype.name for s in series],
-        "_known": np.unique(np.concatenate(known)),
+        "_known": np.sort(np.concatenate(known)),
     }
 
 

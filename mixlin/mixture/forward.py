@@ -152,6 +152,8 @@ def forward(
     extra: FloatArray | None = None,
     timestamps: npt.NDArray[np.datetime64] | None = None,
     parts: bool = False,
+    columns: FloatArray | None = None,
+    out: FloatArray | None = None,
 ) -> FloatArray | Parts:
     """Run one forward pass over a block of windows.
 
@@ -166,6 +168,10 @@ def forward(
         For routers that read the calendar.
     parts : bool
         Return everything that intervals, plots and router training read.
+    columns : array of shape (n_windows, n_channels, lookback + n_side_columns), optional
+        Where the columns of the product are written, to save the allocation.
+    out : array of shape (n_windows, n_channels, horizon), optional
+        Where the forecast is written.
 
     Returns
     -------
@@ -184,7 +190,9 @@ def forward(
         )
     placed = place(mixture, backend)
     # windows are measured straight into the columns of the one product
-    buffer = np.empty((n, n_channels, lookback + mixture.n_side_columns))
+    buffer = columns
+    if buffer is None:
+        buffer = np.empty((n, n_channels, lookback + mixture.n_side_columns))
     centered, level, scale = mixture.normalization.measure(
         windows, mixture.reference, out=buffer[:, :, :lookback]
     )
@@ -218,12 +226,12 @@ def forward(
     window = None
     if mixture.pre:
         window = backend.put(centered)
-        columns = _blocks(backend, window, mixture.pre, placed.pre, rides)
+        inputs = _blocks(backend, window, mixture.pre, placed.pre, rides)
         if side:
-            columns = backend.concat([columns, backend.put(buffer[:, :, lookback:])])
+            inputs = backend.concat([inputs, backend.put(buffer[:, :, lookback:])])
     else:
-        columns = backend.put(buffer)
-        window = columns if not side else None
+        inputs = backend.put(buffer)
+        window = inputs if not side else None
 
     gates: Tensor = None
     evidence: tuple[Tensor, ...] = ()
@@ -237,19 +245,23 @@ def forward(
 
     experts: Tensor = None
     if mixture.gate is None:
-        mixed = backend.linear(columns, placed.weights, placed.bias)
+        mixed = backend.linear(inputs, placed.weights, placed.bias)
         experts = mixed
     else:
-        mixed = backend.mix(columns, placed.weights, placed.bias, gates)
+        mixed = backend.mix(inputs, placed.weights, placed.bias, gates)
         if parts:
-            experts = backend.linear(columns, placed.weights, placed.bias)
-    out = _blocks(backend, mixed, mixture.post, placed.post, rides)
+            experts = backend.linear(inputs, placed.weights, placed.bias)
+    result = _blocks(backend, mixed, mixture.post, placed.post, rides)
 
-    forecast = backend.get(out)
+    forecast = backend.get(result)
     if mixture.divides_by_scale:
         assert scale is not None
         forecast = forecast * scale[:, :, None]
-    forecast = forecast + base[:, :, None]
+    constant = base[:, :, None]
+    if mixture.bias_on_host:
+        assert mixture.bias is not None
+        constant = constant + mixture.bias.transpose(1, 0, 2)
+    forecast = np.add(forecast, constant, out=out)
     if not parts:
         return forecast
     each = backend.get(experts).reshape(n, n_channels, mixture.n_experts, -1)
@@ -259,7 +271,7 @@ def forward(
     return Parts(
         forecast,
         ones if gates is None else backend.get(gates),
-        (each + base[:, :, None, None]).transpose(0, 1, 3, 2),
+        (each + constant[:, :, None]).transpose(0, 1, 3, 2),
         level,
         scale,
         tuple(backend.get(e) for e in evidence),
@@ -296,17 +308,16 @@ def predict_windows(
     n, n_channels, lookback = windows.shape
     block = backend.rows_per_block(n_channels, lookback) or max(1, n)
     out = np.empty((n, n_channels, mixture.horizon))
-
-    def run(start: int) -> None:
+    columns = np.empty((min(block, n), n_channels, lookback + mixture.n_side_columns))
+    for start in range(0, n, block):
         rows = slice(start, start + block)
-        out[rows] = forward(
+        forward(
             mixture,
             backend,
             windows[rows],
             extra=None if extra is None else extra[rows],
             timestamps=None if timestamps is None else timestamps[rows],
+            columns=columns[: len(windows[rows])],
+            out=out[rows],
         )
-
-    place(mixture, backend)
-    backend.run_blocks(run, range(0, n, block))
     return out

@@ -129,6 +129,20 @@ class Mixture:
         return max(self._group_sizes())
 
     @property
+    def spreads_missing(self) -> bool:
+        """Whether a window that is not finite always gives a forecast that is not finite."""
+        if self.gate is not None or self.pre or self.post:
+            return False
+        level = self.normalization.functional(self.lookback)[:, None] != 0
+        return bool(((self.weights != 0) | level).all())
+
+    @property
+    def bias_on_host(self) -> bool:
+        """Whether the bias is added with the reference level, one constant in float64."""
+        plain = self.gate is None and not self.post and not self.divides_by_scale
+        return plain and self.normalization.level == "none" and self.bias is not None
+
+    @property
     def n_side_columns(self) -> int:
         """Number of columns beside the window: level, scale, extra columns, and one."""
         columns = int(self.level_coef is not None) + int(self.scale_coef is not None)
@@ -177,7 +191,7 @@ class Mixture:
         parts += [c[:, None] for c in (self.level_coef, self.scale_coef) if c is not None]
         if self.extra_coef is not None:  # gates sum to one, so every expert may carry V
             parts.append(np.repeat(self.extra_coef[:, :, None, :], n_experts, axis=2))
-        bias = self.bias
+        bias = None if self.bias_on_host else self.bias
         if bias is not None and self.divides_by_scale:
             parts.append(bias[:, None])
             bias = None
