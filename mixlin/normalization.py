@@ -82,19 +82,18 @@ class Normalization:
         level : array of shape (n_windows or 1, n_channels or 1)
         scale : array of shape (n_windows, n_channels), or None
         """
-        averaging = np.full(windows.shape[2], 1.0 / windows.shape[2])
         if self.level == "none":
             level = reference[None, :]
         elif self.level == "last":
             level = windows[:, :, -1].astype(np.float64)
         else:
             windows = np.ascontiguousarray(windows, dtype=np.float64)  # one layout, one rounding
+            averaging = np.full(windows.shape[2], 1.0 / windows.shape[2])
             level = windows @ averaging
         centered = np.subtract(windows, level[:, :, None], out=out, dtype=np.float64)
         scale = self.scale_of(centered) if self.scaled else None
-        near_zero = scale is not None and np.abs(level).max() < _FAR * scale.min()
-        if self.level == "mean" and not near_zero:  # move what the rounding of the mean left over
-            rest = centered @ averaging
+        if self.level == "mean" and (scale is None or np.abs(level).max() > _FAR * scale.min()):
+            rest = centered @ averaging  # what the rounding of the mean left over
             level = level + rest
             centered -= rest[:, :, None]
         return centered, level, scale
@@ -113,7 +112,7 @@ class Normalization:
         length = centered.shape[2]
         if self.level != "mean":  # two passes: the level may lie far from the mean
             centered = centered - centered.mean(axis=2, keepdims=True)
-        squares = np.einsum("ncl,ncl->nc", centered, centered)
+        squares = np.matmul(centered[:, :, None, :], centered[:, :, :, None])[:, :, 0, 0]
         variance = squares / max(1, length - self.ddof)
         if self.eps_inside:
             return np.asarray(np.sqrt(variance + self.eps))

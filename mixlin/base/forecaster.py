@@ -311,7 +311,7 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
             )
         mixture = self.plan_.mixture(self.lookback_, int(horizon))
         forecast = predict_windows(mixture, windows, resolve(self.backend))
-        if not np.isfinite(forecast).all():
+        if not np.isfinite(forecast.sum()):  # cheap; an overflow of the sum is looked into
             assert_all_finite(windows, estimator_name=type(self).__name__, input_name="X")
         return forecast[:, :, :horizon]
 

@@ -152,8 +152,6 @@ def forward(
     extra: FloatArray | None = None,
     timestamps: npt.NDArray[np.datetime64] | None = None,
     parts: bool = False,
-    columns: FloatArray | None = None,
-    out: FloatArray | None = None,
 ) -> FloatArray | Parts:
     """Run one forward pass over a block of windows.
 
@@ -168,10 +166,6 @@ def forward(
         For routers that read the calendar.
     parts : bool
         Return everything that intervals, plots and router training read.
-    columns : array of shape (n_windows, n_channels, lookback + n_side_columns), optional
-        Where the columns of the product are written, to save the allocation.
-    out : array of shape (n_windows, n_channels, horizon), optional
-        Where the forecast is written.
 
     Returns
     -------
@@ -182,13 +176,36 @@ def forward(
     ValueError
         If the windows or the extra columns don't fit to the mixture.
     """
-    n, n_channels, lookback = windows.shape
+    placed = _check_and_place(mixture, backend, windows)
+    return _run(mixture, backend, placed, windows, extra, timestamps, parts=parts)
+
+
+def _check_and_place(
+    mixture: Mixture, backend: Backend, windows: npt.NDArray[np.floating]
+) -> Placed:
+    _, n_channels, lookback = windows.shape
     if lookback != mixture.lookback or mixture.groups not in (1, n_channels):
         raise ValueError(
             f"windows must be (n_windows, {'n_channels' if mixture.groups == 1 else mixture.groups}"
             f", {mixture.lookback}); got {windows.shape}."
         )
-    placed = place(mixture, backend)
+    return place(mixture, backend)
+
+
+def _run(
+    mixture: Mixture,
+    backend: Backend,
+    placed: Placed,
+    windows: npt.NDArray[np.floating],
+    extra: FloatArray | None,
+    timestamps: npt.NDArray[np.datetime64] | None,
+    *,
+    parts: bool = False,
+    columns: FloatArray | None = None,
+    out: FloatArray | None = None,
+) -> FloatArray | Parts:
+    """Run a block of windows that were checked; ``columns`` and ``out`` save allocations."""
+    n, n_channels, lookback = windows.shape
     # windows are measured straight into the columns of the one product
     buffer = columns
     if buffer is None:
@@ -309,14 +326,16 @@ def predict_windows(
     block = backend.rows_per_block(n_channels, lookback) or max(1, n)
     out = np.empty((n, n_channels, mixture.horizon))
     columns = np.empty((min(block, n), n_channels, lookback + mixture.n_side_columns))
+    placed = _check_and_place(mixture, backend, windows)
     for start in range(0, n, block):
         rows = slice(start, start + block)
-        forward(
+        _run(
             mixture,
             backend,
+            placed,
             windows[rows],
-            extra=None if extra is None else extra[rows],
-            timestamps=None if timestamps is None else timestamps[rows],
+            None if extra is None else extra[rows],
+            None if timestamps is None else timestamps[rows],
             columns=columns[: len(windows[rows])],
             out=out[rows],
         )
