@@ -134,9 +134,11 @@ def predictions(pairs: int) -> None:
         NLinearForecaster(),
         RLinearForecaster(),
     ):
-        model.fit(X[:2000], y[:2000])
-        found = ratio(lambda m=model: m.predict(X), lambda: X @ W, pairs)
-        print(f"{type(model).__name__}: {found}")
+        for level in (0.0, 1000.0):  # far from zero, windows are measured from their level
+            raised = X + level
+            model.fit(raised[:2000], y[:2000] + level)
+            found = ratio(lambda m=model, x=raised: m.predict(x), lambda: X @ W, pairs)
+            print(f"{type(model).__name__} at level {level:g}: {found}")
 
 
 def main() -> None:

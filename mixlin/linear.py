@@ -216,12 +216,18 @@ class ExactLinearForecaster(BaseForecaster):
                 prior=self._prior(L, H, C),
             ),
         )
+        # a channel around zero is measured from zero: nothing to gain, a pass over windows to save
+        reference = np.where(np.abs(sums.level) > deviation, sums.level, 0.0)
+        bias = solution.bias
+        if normalization.level == "none" and (sums.level != reference).any():
+            moved = (sums.level - reference)[:, None] * (1.0 - solution.weights.sum(axis=1))
+            bias = moved if bias is None else bias + moved
         mixture = Mixture(
             solution.weights[:, None],
-            bias=None if solution.bias is None else solution.bias[:, None],
+            bias=None if bias is None else bias[:, None],
             scale_coef=None if solution.scale_coef is None else solution.scale_coef[:, None],
             normalization=normalization,
-            reference=sums.level,
+            reference=reference,
         )
         return FixedPlan(L, H, C, residual=solution.residual_variance, fixed=mixture)
 

@@ -192,6 +192,11 @@ def _check_and_place(
     return place(mixture, backend)
 
 
+def _columns_shape(mixture: Mixture, windows: npt.NDArray[np.floating]) -> tuple[int, int, int]:
+    n, n_channels, lookback = windows.shape
+    return n, n_channels, lookback + mixture.n_side_columns
+
+
 def _run(
     mixture: Mixture,
     backend: Backend,
@@ -206,13 +211,14 @@ def _run(
 ) -> FloatArray | Parts:
     """Run a block of windows that were checked; ``columns`` and ``out`` save allocations."""
     n, n_channels, lookback = windows.shape
-    # windows are measured straight into the columns of the one product
-    buffer = columns
-    if buffer is None:
-        buffer = np.empty((n, n_channels, lookback + mixture.n_side_columns))
-    centered, level, scale = mixture.normalization.measure(
-        windows, mixture.reference, out=buffer[:, :, :lookback]
-    )
+    if mixture.takes_windows and windows.dtype == np.float64 and windows.flags.c_contiguous:
+        buffer = np.asarray(windows, dtype=np.float64)
+        centered, level, scale = buffer, mixture.reference[None, :], None
+    else:  # windows are measured straight into the columns of the one product
+        buffer = columns if columns is not None else np.empty(_columns_shape(mixture, windows))
+        centered, level, scale = mixture.normalization.measure(
+            windows, mixture.reference, out=buffer[:, :, :lookback]
+        )
     reference = mixture.reference[None, :]
     base = level if mixture.level_coef is None else reference
 
@@ -325,7 +331,7 @@ def predict_windows(
     n, n_channels, lookback = windows.shape
     block = backend.rows_per_block(n_channels, lookback) or max(1, n)
     out = np.empty((n, n_channels, mixture.horizon))
-    columns = np.empty((min(block, n), n_channels, lookback + mixture.n_side_columns))
+    columns = np.empty(_columns_shape(mixture, windows[:block]))
     placed = _check_and_place(mixture, backend, windows)
     for start in range(0, n, block):
         rows = slice(start, start + block)

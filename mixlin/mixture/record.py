@@ -137,6 +137,12 @@ class Mixture:
         return bool(((self.weights != 0) | level).all())
 
     @property
+    def takes_windows(self) -> bool:
+        """Whether the columns of the product are the windows as they are."""
+        plain = self.normalization.level == "none" and not self.normalization.scaled
+        return plain and self.n_side_columns == 0 and not self.reference.any()
+
+    @property
     def bias_on_host(self) -> bool:
         """Whether the bias is added with the reference level, one constant in float64."""
         plain = self.gate is None and not self.post and not self.divides_by_scale
