@@ -4,11 +4,11 @@ from .exact import (
     ExactSolver,
     LinearProblem,
     LinearSolution,
-    single_threaded,
     solve_linear,
     solve_ridge,
 )
 from .gram import SeriesSums
+from .threads import single_threaded
 from .window_sums import DenseSums, WindowSums
 
 __all__ = [

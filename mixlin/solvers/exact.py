@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 from sklearn.base import BaseEstimator
-from threadpoolctl import ThreadpoolController
 
+from .threads import single_threaded
 from .window_sums import WindowSums
 
 FloatArray = npt.NDArray[np.float64]
@@ -250,25 +249,6 @@ def solve_linear(sums: WindowSums, problem: LinearProblem) -> LinearSolution:
         return _solve(sums, problem)
     with single_threaded():
         return _solve(sums, problem)
-
-
-@lru_cache(maxsize=1)
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
-def single_threaded() -> AbstractContextManager[Any]:
-    """Run linear algebra on one thread inside a ``with`` block.
-
-    numpy and scipy bring a BLAS each, whose idle threads spin in each other's way: on small
-    matrices one thread is faster, and many times faster where other processes compute too.
-
-    Returns
-    -------
-    context manager
-    """
-    context: AbstractContextManager[Any] = _blas().limit(limits=1, user_api="blas")
-    return context
 
 
 def _solve(sums: WindowSums, problem: LinearProblem) -> LinearSolution:
