@@ -65,6 +65,18 @@ class ChannelStatistics:
         return np.where(variance > rounding**2, variance, 0.0)
 
 
+def _input_weights(weight: Float64Array, lookback: int, horizon: int) -> Float64Array:
+    """Return for every row the weight of the windows that hold it; plain where there is none."""
+    if np.ptp(weight) == 0 or len(weight) < lookback + horizon:
+        return weight
+    windows = window_weights(weight, lookback, horizon)
+    total = np.concatenate([[0.0], np.cumsum(windows)])
+    rows = np.arange(len(weight))
+    newest = np.minimum(rows + 1, len(windows))
+    oldest = np.clip(rows - lookback - horizon + 1, 0, len(windows))
+    return np.asarray(np.maximum(total[newest] - total[oldest], 0.0))
+
+
 class ExactLinearForecaster(BaseForecaster):
     """A forecaster with one linear expert, solved exactly from sums over windows."""
 
@@ -104,13 +116,25 @@ class ExactLinearForecaster(BaseForecaster):
                 f"prior must be None or finite coefficients shaped like coef_, {shapes[0]} or "
                 f"{shapes[1]}; got shape {prior.shape}."
             )
+        if prior.ndim == 3 and n_channels > 1 and self.individual is not True:
+            raise ValueError(
+                f"a prior per channel, {prior.shape}, needs individual=True; got individual="
+                f"{self.individual!r}. Pass one prior of shape {shapes[0]} for shared weights."
+            )
         return np.asarray(prior.reshape(-1, horizon, lookback).transpose(0, 2, 1))
 
     def _check_updatable(self) -> None:
+        """Refuse where there are no sums, or sums of another model."""
         if not hasattr(self, "_sums"):
             raise ValueError(
                 f"this {type(self).__name__} holds no sums to add to: it was loaded from a file "
                 "or a state dict. Call fit to start anew."
+            )
+        revin = self._normalization_name() == "revin"
+        if revin != (self._sums.eps is not None):
+            raise ValueError(
+                "the normalization was changed to or from 'revin' since the last call, which "
+                "needs other sums. Call fit to start anew."
             )
 
     def _learn(self, training: Training, *, update: bool) -> dict[str, Any]:
@@ -128,10 +152,19 @@ class ExactLinearForecaster(BaseForecaster):
         else:
             assert training.series is not None
             statistics = statistics or ChannelStatistics(training.series[0].shape[1])
-            for values in training.series:
-                statistics.add(values)
+            weights = training.weight or [None] * len(training.series)
+            for values, weight in zip(training.series, weights, strict=True):
+                seen = None if weight is None else _input_weights(weight, L, H)
+                statistics.add(values, seen)
             sums = self._add_series(sums, statistics, training)
-        if not sums.n_windows.any():
+        lacking = np.flatnonzero(sums.n_windows == 0)
+        if self.individual is True and 0 < len(lacking) < sums.n_channels:
+            raise ValueError(
+                f"channels {lacking.tolist()} have no window of lookback + horizon = {L + H} "
+                "consecutive rows free of missing values, so there is nothing to fit their own "
+                "weights on. Fill their gaps, leave them out, or share weights (individual=False)."
+            )
+        if len(lacking) == sums.n_channels:
             raise ValueError(
                 f"no window of lookback + horizon = {L + H} consecutive rows is free of missing "
                 "values. Shorten lookback or horizon, or fill the gaps, for example with "

@@ -12,7 +12,7 @@ import os
 import uuid
 from datetime import timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import safetensors
@@ -31,6 +31,7 @@ FORMAT = 1
 _KEY = "mixlin"
 _MARK = b"mixlin-sha256="
 _DIGITS = 64
+_T = TypeVar("_T")
 _RECORDS: dict[str, type[Any]] = {}
 # what files with a valid checksum and foreign content may provoke
 _UNREADABLE = (
@@ -44,7 +45,7 @@ _UNREADABLE = (
 )
 
 
-def register_record(cls: type[Any]) -> type[Any]:
+def register_record(cls: type[_T]) -> type[_T]:
     """Let files hold instances of a class, under its name.
 
     Parameters

@@ -383,13 +383,12 @@ def test_the_prior_is_what_the_penalty_measures_from(windows, new, alpha, kernel
     assert_close(model.predict(new), np.stack(expected, axis=2))
 
 
-def test_own_priors_average_in_a_shared_fit_and_stay_apart_in_individual_ones(windows):
+def test_own_priors_need_individual_weights(windows):
     x, y = windows
     priors = random_prior(C)
-    shared = LinearForecaster(prior=priors, alpha=0.1).fit(x, y)
-    assert_close(
-        shared.coef_, LinearForecaster(prior=priors.mean(axis=0), alpha=0.1).fit(x, y).coef_
-    )
+    for individual in (False, "partial"):
+        with pytest.raises(ValueError, match=r"a prior per channel.*needs individual=True"):
+            LinearForecaster(prior=priors, individual=individual).fit(x, y)
     own = LinearForecaster(prior=priors, alpha=0.1, individual=True).fit(x, y)
     for c in range(C):
         alone = LinearForecaster(prior=priors[c], alpha=0.1).fit(x[:, :, c], y[:, :, c])

@@ -203,4 +203,24 @@ def test_the_first_rows_are_recognized_however_few(n_rows):
 
 def test_a_fingerprint_is_small():
     rows = np.random.default_rng(0).normal(size=(100_000, 7))
-    assert fingerprint(rows).nbytes <= rows.nbytes / 100
+    assert fingerprint(rows).runs.nbytes <= rows.nbytes / 100
+    many = fingerprint(np.random.default_rng(0).normal(size=(5_000_000, 1)))
+    assert many.runs.nbytes <= 2**20  # and bounded
+
+
+def test_a_fingerprint_of_chunks_is_that_of_the_whole():
+    rows = np.random.default_rng(0).normal(size=(1000, 2))
+    known = fingerprint(rows[:7])
+    for start in range(7, 1000, 3):
+        known = fingerprint(rows[start : start + 3], known, continues=True)
+    whole = fingerprint(rows)
+    np.testing.assert_array_equal(known.runs, whole.runs)
+    np.testing.assert_array_equal(known.rest, whole.rest)
+
+
+def test_rows_that_repeat_one_value_are_no_sign_of_training_rows():
+    rng = np.random.default_rng(0)
+    night, day = np.zeros((20, 1)), np.abs(rng.normal(size=(40, 1)))
+    known = fingerprint(np.concatenate([night, day, night, day + 1]))
+    assert not starts_inside(np.concatenate([night, day + 2]), known)
+    assert starts_inside(np.concatenate([day[8:], night, day + 1]), known)

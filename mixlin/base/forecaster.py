@@ -56,7 +56,10 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        FORECASTERS[cls.__name__] = cls
+        known = FORECASTERS.get(cls.__name__)
+        own = cls.__module__.startswith("mixlin.")
+        if known is None or own or not known.__module__.startswith("mixlin."):
+            FORECASTERS[cls.__name__] = cls  # a namesake elsewhere does not replace mixlin's
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -310,7 +313,8 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
                 f"got {horizon!r}. Fit with a longer horizon to forecast further."
             )
         mixture = self.plan_.mixture(self.lookback_, int(horizon))
-        forecast = predict_windows(mixture, windows, resolve(self.backend))
+        with np.errstate(invalid="ignore", over="ignore"):  # refused below, with a sentence
+            forecast = predict_windows(mixture, windows, resolve(self.backend))
         if not np.isfinite(forecast.sum()):  # cheap; an overflow of the sum is looked into
             assert_all_finite(windows, estimator_name=type(self).__name__, input_name="X")
         return forecast[:, :, :horizon]

@@ -14,6 +14,8 @@ from .fingerprint import starts_inside
 from .series import Float64Array, FloatArray, Series, read_series, row_weights, window_weights
 from .training import trained_index
 
+_BLOCK_WINDOWS = 1024
+
 
 def r2(
     y_true: FloatArray, y_pred: FloatArray, weight: Float64Array | None, *, series: bool
@@ -103,18 +105,22 @@ def _scored_series(
         both = np.lib.stride_tricks.sliding_window_view(values, L + H, axis=0)
         missing = np.isnan(values).any(axis=1)
         whole = ~np.lib.stride_tricks.sliding_window_view(missing, L + H).any(axis=1)
-        both = both[whole] if not whole.all() else both
-        forecasts.append(np.moveaxis(estimator._forecast(both[:, :, :L]), 1, 2))
-        targets.append(np.moveaxis(both[:, :, L:], 1, 2))
+        starts = np.flatnonzero(whole)
+        for at in range(0, len(starts), _BLOCK_WINDOWS):  # gaps must not cost a copy of all
+            part = both[starts[at : at + _BLOCK_WINDOWS]] if not whole.all() else both
+            forecasts.append(np.moveaxis(estimator._forecast(part[:, :, :L]), 1, 2))
+            targets.append(np.moveaxis(part[:, :, L:], 1, 2).copy())
+            if whole.all():
+                break
         if weights is not None:
             padded = np.concatenate([np.zeros(len(values) - len(item.values)), weights[i]])
             shares.append(window_weights(padded, L, H)[whole])
-    y_true, y_pred = np.concatenate(targets), np.concatenate(forecasts)
-    if not len(y_true):
+    if not targets:
         raise ValueError(
             "every window touches a missing value; nothing to score. Pass a longer series, or "
             "fill the gaps, for example with mixlin.windows.interpolate(X)."
         )
+    y_true, y_pred = np.concatenate(targets), np.concatenate(forecasts)
     if series[0].container.ndim == 1:
         y_true, y_pred = y_true[:, :, 0], y_pred[:, :, 0]
     return y_true, y_pred, np.concatenate(shares) if weights is not None else None

@@ -130,7 +130,7 @@ def row_weights(sample_weight: Any, series: list[Series], many: bool) -> list[Fl
     Returns
     -------
     list of array of shape (T,)
-        Zero where a row is missing.
+        Where a row is missing the common weight, or zero where weights differ.
 
     Raises
     ------
@@ -146,8 +146,10 @@ def row_weights(sample_weight: Any, series: list[Series], many: bool) -> list[Fl
         raise ValueError("sample_weight must be finite, not negative, and not all zero.")
     out = []
     for i, s in enumerate(series):
-        on_grid = np.zeros(len(s.values))
-        on_grid[s.rows] = weight[i] if many else weight
+        given = np.full(len(s.rows), weight[i]) if many else weight
+        even = given[0] if np.ptp(given) == 0 else 0.0  # absent rows leave even weights even
+        on_grid = np.full(len(s.values), even)
+        on_grid[s.rows] = given
         out.append(on_grid)
     return out
 

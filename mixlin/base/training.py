@@ -12,7 +12,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from ..timestamps import TimeIndex
 from ..windows import Container, is_many, refuse_text, too_short
-from .fingerprint import fingerprint
+from .fingerprint import EMPTY, fingerprint
 from .series import FloatArray, Series, read_series, row_weights
 
 _DEFAULT_LOOKBACK = 336
@@ -172,7 +172,7 @@ def _read_training_series(
     weights = None if sample_weight is None else row_weights(sample_weight, series, many)
     n_channels = series[0].values.shape[1]
     if update:
-        lookback = probe.lookback_
+        lookback = probe.lookback_ if probe.lookback is None else probe.lookback
         _check_same(probe, lookback, horizon, n_channels, None)
     elif probe.lookback is None:
         shortest = min(len(s.values) for s in series)
@@ -183,7 +183,7 @@ def _read_training_series(
         raise too_short(lookback, horizon, max(len(s.values) for s in series))
     continues = update and not many and not new_series
     if continues:
-        _check_follows(probe._indexes[-1], series[0])
+        _check_continues(probe, series[0])
     training = Training(
         lookback,
         horizon,
@@ -193,11 +193,11 @@ def _read_training_series(
     )
 
     tails = [s.values[-lookback:] for s in series]
-    known = [fingerprint(s.values) for s in series]
-    if update:
-        known.append(probe._known)
-        if continues:
-            tails = [np.concatenate([probe._tails[-1], tails[0]])[-lookback:]]
+    known = probe._known if update else EMPTY
+    for s in series:
+        known = fingerprint(s.values, known, continues=continues)
+    if continues:
+        tails = [np.concatenate([probe._tails[-1], tails[0]])[-lookback:]]
     contexts = [np.array(t, dtype=np.float64) for t in tails]  # copies: the series is not kept
     indexes = [s.index for s in series]
     last = [None if i is None else i.last for i in indexes]
@@ -213,7 +213,7 @@ def _read_training_series(
             Container(s.container.kind, s.container.ndim, s.container.columns) for s in series
         ],
         "_dtypes": [s.values.dtype.name for s in series],
-        "_known": np.sort(np.concatenate(known)),
+        "_known": known,
     }
 
 
@@ -246,9 +246,21 @@ def trained_index(estimator: Any) -> TimeIndex | None:
     return next((i for i in getattr(estimator, "_indexes", []) if i is not None), None)
 
 
-def _check_follows(index: TimeIndex | None, series: Series) -> None:
-    if index is None or series.index is None:
+def _check_continues(probe: Any, series: Series) -> None:
+    if len(probe._indexes) > 1:
+        raise ValueError(
+            f"{len(probe._indexes)} series were learnt, so that it is not clear which one the rows "
+            "continue. Pass new_series=True to start another one."
+        )
+    index = probe._indexes[-1]
+    if index is None and series.index is None:
         return
+    if index is None or series.index is None:
+        learnt, got = ("no index", "one") if index is None else ("an index", "none")
+        raise ValueError(
+            f"the series learnt before has {learnt}, the rows that continue it have {got}. Pass "
+            "rows of the same kind, or new_series=True."
+        )
     if not index.continues_as(series.index, series.first):
         raise ValueError(
             f"the rows start at {series.first}, but the series learnt before ends at {index.last} "

@@ -333,6 +333,10 @@ def _residual_variance(
     n = np.maximum(sums.n_windows, 1.0)
     square = sums.quadratic(_residual_coef(weights, sums, problem.functional), -bias)
     used = _used_freedom(sums, problem)
+    lacking = sums.n_windows == 0
+    if lacking.any() and not lacking.all():  # no residuals: those of the others, in their scale
+        relative = square[~lacking] / (n[~lacking] * problem.scale[~lacking] ** 2)[:, None]
+        square[lacking] = np.outer(problem.scale[lacking] ** 2, relative.mean(axis=0))
     correction = (1.0 + used) / np.maximum(1.0 - used, _MIN_FREE_SHARE)
     return np.asarray(square * (correction / n)[:, None])
 
@@ -347,7 +351,7 @@ def _used_freedom(sums: WindowSums, problem: LinearProblem) -> FloatArray:
         gram = normal.centered()[0] if centered else normal.gram
         return (degrees_of_freedom(gram, penalty, metric) + centered) / max(normal.n, 1.0)
 
-    each = [_normal(sums, problem, np.array([c])) for c in range(C if problem.individual else 0)]
+    each = (_normal(sums, problem, np.array([c])) for c in range(C))  # one at a time
     if problem.individual is True:
         strengths = problem.alpha * n * variance
         return np.array(

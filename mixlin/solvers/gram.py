@@ -264,13 +264,14 @@ class SeriesSums(WindowSums):
         # is an autocorrelation of q and energies of q against the boundaries: no matrix needed
         M, size = self._length, coef.shape[2]
         n_fft = next_fast_len(2 * M, real=True)
-        transposed = np.ascontiguousarray(coef.transpose(0, 2, 1))
-        spectrum = rfft(transposed[:, :, :M], n_fft)
-        lags = irfft(spectrum.real**2 + spectrum.imag**2, n_fft)[:, :, :M]
-        lags[:, :, 1:] *= 2
         out = np.empty((self.n_channels, size))
         for c in range(self.n_channels):
             g = min(c, len(coef) - 1)
+            if c < len(coef):
+                rows_of = np.ascontiguousarray(coef[g].T)
+                spectrum = rfft(rows_of[:, :M], n_fft)
+                lags = irfft(spectrum.real**2 + spectrum.imag**2, n_fft)[:, :M]
+                lags[:, 1:] *= 2
             if c in self._folded:
                 only = np.array([c])
                 out[c] = dense_quadratic(
@@ -278,16 +279,16 @@ class SeriesSums(WindowSums):
                 )
                 continue
             heads, tails, end = self._boundaries(c)
-            total = lags[g] @ self._first[c]
+            total = lags @ self._first[c]
             for rows, sign in ((tails, 1.0), (heads, -1.0)):
                 for row, w in zip(rows, end, strict=True):
-                    overlap = irfft(spectrum[g] * np.conj(rfft(row, n_fft)), n_fft)[:, 1:M]
+                    overlap = irfft(spectrum * np.conj(rfft(row, n_fft)), n_fft)[:, 1:M]
                     total += sign * w * np.einsum("kt,kt->k", overlap, overlap)
             sums = self._lag_sums(c)
-            q, plain = transposed[g][:, :M], constant[c]
+            q, plain = rows_of[:, :M], constant[c]
             total += plain * (2 * (q @ sums) + plain * self.n_windows[c])
             if self.eps is not None:
-                riding = transposed[g][:, M]
+                riding = rows_of[:, M]
                 by_scale, by_square = self._scale_sum[c]
                 cross = q @ self._scale_cross[c] + plain * by_scale
                 total += riding * (2 * cross + riding * by_square)

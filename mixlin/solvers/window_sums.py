@@ -132,8 +132,8 @@ class DenseSums(WindowSums):
             rows = slice(start, start + block)
             z = np.ones((len(x[rows]), self.width))
             for c in range(self.n_channels):
-                np.subtract(x[rows, c], self.level[c], out=z[:, :L])
-                np.subtract(y[rows, c], self.level[c], out=z[:, L : L + H])
+                np.subtract(x[rows, c], self.level[c], out=z[:, :L], dtype=np.float64)
+                np.subtract(y[rows, c], self.level[c], out=z[:, L : L + H], dtype=np.float64)
                 if self.eps is not None:
                     z[:, L + H] = np.sqrt(z[:, :L].var(axis=1) + self.eps[c])
                 if weight is None:
