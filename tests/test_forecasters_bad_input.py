@@ -386,7 +386,7 @@ def test_contexts_that_do_not_fit_are_refused(cls):
         (series().astype(str), "X holds strings"),
         (X.astype(str), "X holds strings"),
         (series().tolist(), "list of lists"),
-        ([series(), series(L - 1)], "the context has 11 rows"),
+        ([series(), series(L - 1)], "context 1 has 11 rows"),
         ([series(), series(T, 2)], r"X\[0\] has 3, X\[1\] has 2"),
         ([], r"Found array with 0 sample\(s\)"),
     ]

@@ -136,3 +136,25 @@ def test_scoring_a_long_series_with_a_gap_copies_no_windows():
     finally:
         tracemalloc.stop()
     assert peak < 20 * 2**20  # all windows would take 54 MiB
+
+
+def test_windows_of_two_dimensions_get_a_hint(walk):
+    model = LinearForecaster(L, H).fit(walk[:, 0])
+    windows = np.lib.stride_tricks.sliding_window_view(walk[:, 0], L)
+    with pytest.raises(ValueError, match=r"pass X\[:, :, None\]"):
+        model.predict(windows)
+    assert model.predict(windows[:, :, None]).shape == (len(windows), H, 1)
+
+
+def test_timestamps_that_belong_to_nothing_are_refused(walk):
+    model = LinearForecaster(L, H).fit(walk)
+    with pytest.raises(ValueError, match="Leave timestamps out"):
+        model.predict(timestamps=["2024-01-01"])
+    with pytest.raises(ValueError, match="one entry per window"):
+        model.predict(walk[None, :L], timestamps=["2024-01-01", "2024-01-02"])
+
+
+def test_a_short_context_among_many_is_named(walk):
+    model = LinearForecaster(L, H).fit([walk[:100], walk[100:105]])
+    with pytest.raises(ValueError, match="context 1 has 5 rows"):
+        model.predict()

@@ -71,8 +71,14 @@ def read_request(estimator: Any, X: Any, timestamps: Any) -> Request:
             allow_nd=True,
             ensure_all_finite=not later,
         )
+        _check_window_stamps(X, timestamps)
         return Request(_channels_first(estimator, X if X.ndim > 2 else X[:, :, None]))
     if X is None:
+        if timestamps is not None:
+            raise ValueError(
+                "timestamps are those of the context's rows; without X the training series is "
+                "continued, whose times are known from fit. Leave timestamps out."
+            )
         if not hasattr(estimator, "_tails"):
             raise ValueError(
                 f"this {name} was made from a state dict, so there is no series to continue. Pass "
@@ -94,8 +100,10 @@ def read_request(estimator: Any, X: Any, timestamps: Any) -> Request:
         X = check_array(
             X, dtype=[np.float64, np.float32], allow_nd=True, input_name="X", estimator=estimator
         )
+        _check_window_stamps(X, timestamps)
         return Request(_channels_first(estimator, X))
     else:
+        _hint_at_windows(estimator, X)
         contexts = read_series(estimator, X, timestamps, reset=False, like=trained_index(estimator))
         many = is_many(X)
     windows = [_last_window(estimator, c, i, many) for i, c in enumerate(contexts)]
@@ -119,9 +127,29 @@ def _channels_first(estimator: Any, X: FloatArray) -> FloatArray:
     return np.transpose(X[:, X.shape[1] - estimator.lookback_ :], (0, 2, 1))
 
 
-def _too_short_context(estimator: Any, n_rows: int) -> ValueError:
+def _check_window_stamps(X: FloatArray, timestamps: Any) -> None:
+    if timestamps is not None and np.shape(timestamps)[:1] != (len(X),):
+        raise ValueError(
+            f"timestamps must have one entry per window, {len(X)}; got shape "
+            f"{np.shape(timestamps)}."
+        )
+
+
+def _hint_at_windows(estimator: Any, X: Any) -> None:
+    """Say what to do with two-dimensional windows where contexts are expected."""
+    shape: tuple[int, ...] = getattr(X, "shape", ())
+    channels = getattr(estimator, "n_channels_in_", None)
+    if channels == 1 and len(shape) == 2 and shape[1] == estimator.lookback_ > 1:
+        raise ValueError(
+            f"X of shape {shape} has {shape[1]} features, but {type(estimator).__name__} is "
+            f"expecting 1 features as input: a context of shape (n_rows, 1). For windows of a "
+            f"model fitted on a series pass X[:, :, None]."
+        )
+
+
+def _too_short_context(estimator: Any, n_rows: int, which: str = "the context") -> ValueError:
     return ValueError(
-        f"the context has {n_rows} row{'s' if n_rows != 1 else ''}; lookback="
+        f"{which} has {n_rows} row{'s' if n_rows != 1 else ''}; lookback="
         f"{estimator.lookback_} of them are needed. Pass a longer context, or fit with a shorter "
         "lookback."
     )
@@ -130,12 +158,13 @@ def _too_short_context(estimator: Any, n_rows: int) -> ValueError:
 def _last_window(estimator: Any, context: Series, i: int, many: bool) -> FloatArray:
     lookback: int = estimator.lookback_
     values = context.values[-lookback:]
+    which = f"context {i}" if many else "the context"
     if len(values) < lookback:
-        raise _too_short_context(estimator, len(values))
+        raise _too_short_context(estimator, len(values), which)
     missing = int(np.isnan(values).sum())
     if missing:
         raise ValueError(
-            f"{f'context {i}' if many else 'the context'} has {missing} missing value"
+            f"{which} has {missing} missing value"
             f"{'s' if missing > 1 else ''} in its last {lookback} rows. Fill them, for "
             "example with mixlin.windows.interpolate(X), or end the context before the gap."
         )
