@@ -315,7 +315,8 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         mixture = self.plan_.mixture(self.lookback_, int(horizon))
         with np.errstate(invalid="ignore", over="ignore"):  # refused below, with a sentence
             forecast = predict_windows(mixture, windows, resolve(self.backend))
-        if not np.isfinite(forecast.sum()):  # cheap; an overflow of the sum is looked into
+            total = forecast.sum()
+        if not np.isfinite(total):  # cheap; where only the sum overflows, nothing is refused
             assert_all_finite(windows, estimator_name=type(self).__name__, input_name="X")
         return forecast[:, :, :horizon]
 
