@@ -152,8 +152,9 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
 
         What is kept are sums, not data: about ``24 * n_channels * (lookback + horizon)`` bytes
         for series, ``8 * n_channels * (lookback + horizon + 2) ** 2`` for windows and for
-        weighted series, whatever their number. The window scale's epsilon (RLinear) stays that
-        of the first call.
+        weighted series, whatever their number, and at most 1 MiB of hashes by which ``score``
+        knows training rows again. The window scale's epsilon (RLinear) stays that of the first
+        call. ``predict()`` continues the series of the last call.
 
         Parameters
         ----------
