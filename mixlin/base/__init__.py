@@ -3,6 +3,14 @@
 from .forecaster import BaseForecaster
 from .registry import FORECASTERS, load
 from .series import Series, window_weights
-from .training import Training
+from .training import DEFAULT_LOOKBACK, Training
 
-__all__ = ["FORECASTERS", "BaseForecaster", "Series", "Training", "load", "window_weights"]
+__all__ = [
+    "DEFAULT_LOOKBACK",
+    "FORECASTERS",
+    "BaseForecaster",
+    "Series",
+    "Training",
+    "load",
+    "window_weights",
+]

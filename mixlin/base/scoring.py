@@ -106,12 +106,10 @@ def _scored_series(
         missing = np.isnan(values).any(axis=1)
         whole = ~np.lib.stride_tricks.sliding_window_view(missing, L + H).any(axis=1)
         starts = np.flatnonzero(whole)
-        for at in range(0, len(starts), _BLOCK_WINDOWS):  # gaps must not cost a copy of all
-            part = both[starts[at : at + _BLOCK_WINDOWS]] if not whole.all() else both
+        for at in range(0, len(starts), _BLOCK_WINDOWS):  # never all windows at once
+            part = both[starts[at : at + _BLOCK_WINDOWS]]
             forecasts.append(np.moveaxis(estimator._forecast(part[:, :, :L]), 1, 2))
             targets.append(np.moveaxis(part[:, :, L:], 1, 2).copy())
-            if whole.all():
-                break
         if weights is not None:
             padded = np.concatenate([np.zeros(len(values) - len(item.values)), weights[i]])
             shares.append(window_weights(padded, L, H)[whole])

@@ -15,7 +15,7 @@ from ..windows import Container, is_many, refuse_text, too_short
 from .fingerprint import EMPTY, fingerprint
 from .series import FloatArray, Series, read_series, row_weights
 
-_DEFAULT_LOOKBACK = 336
+DEFAULT_LOOKBACK = 336
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +176,7 @@ def _read_training_series(
         _check_same(probe, lookback, horizon, n_channels, None)
     elif probe.lookback is None:
         shortest = min(len(s.values) for s in series)
-        lookback = max(1, min(_DEFAULT_LOOKBACK, shortest // 3))
+        lookback = max(1, min(DEFAULT_LOOKBACK, shortest // 3))
     else:
         lookback = probe.lookback
     if not update and all(len(s.values) < lookback + horizon for s in series):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..base import DEFAULT_LOOKBACK
 from ..datasets import make_seasonal
 from ..plotting import ForecastDisplay
 from ..windows import interpolate
@@ -19,7 +20,6 @@ from .times import place_rows, take_time
 
 Frame = Any  # pandas.DataFrame; pandas is imported where a command needs it
 
-_LOOKBACK = 336
 _HORIZON = 96
 _TABLE_ROWS = 12  # printed
 _TABLE_COLUMNS = 12  # printed at most; fewer where the terminal is narrow
@@ -60,7 +60,7 @@ def add_forecast(commands: Any) -> None:
     parser.add_argument(
         "--lookback",
         type=steps,
-        help=f"steps that a forecast reads (default: {_LOOKBACK}, less for short files)",
+        help=f"steps that a forecast reads (default: {DEFAULT_LOOKBACK}, less for short files)",
     )
     add_model(parser)
     parser.add_argument(
@@ -160,7 +160,7 @@ def _sizes(n_rows: int, horizon: int | None, lookback: int | None) -> tuple[int,
                 f"step{'s' if horizon > 1 else ''}; at least {horizon + 2} are needed. Pass more "
                 "rows, or a shorter --horizon."
             )
-        lookback = max(1, min(_LOOKBACK, n_rows // 3, (n_rows - horizon) // 2))
+        lookback = max(1, min(DEFAULT_LOOKBACK, n_rows // 3, (n_rows - horizon) // 2))
     return horizon, lookback
 
 

@@ -285,9 +285,8 @@ def _solve(sums: WindowSums, problem: LinearProblem) -> LinearSolution:
         bias = np.repeat(intercept(pooled, shared)[None], C, axis=0)
         if problem.individual == "partial":
             weights = np.repeat(weights, C, axis=0)
-            for c in range(C) if np.isfinite(problem.pooling) else ():
-                if not problem.active[c]:
-                    continue
+            corrected = problem.active & np.isfinite(problem.pooling)
+            for c in map(int, np.flatnonzero(corrected)):
                 own = _normal(sums, problem, np.array([c]))
                 left = own.cross - own.gram @ shared - np.outer(own.feature_sum, bias[c])
                 strength = problem.pooling * n[c] * variance[c]
