@@ -7,21 +7,27 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .base import Backend, BackendNotAvailableError, Tensor
+from .base import Backend, BackendMemoryError, BackendNotAvailableError, Tensor
 
 __all__ = [
     "Backend",
+    "BackendMemoryError",
     "BackendNotAvailableError",
     "Tensor",
     "available",
     "config_context",
     "get_config",
+    "open",
     "register",
     "resolve",
     "set_config",
 ]
 
-_REGISTRY: dict[str, str] = {"numpy": "mixlin.backends.numpy_backend:NumpyBackend"}
+_REGISTRY: dict[str, str] = {
+    "numpy": "mixlin.backends.numpy_backend:NumpyBackend",
+    "torch": "mixlin.backends.torch_backend:TorchBackend",
+    "ttnn": "mixlin.backends.ttnn_backend:TtnnBackend",
+}
 _INSTANCES: dict[str, Backend] = {}
 _LOCK = threading.RLock()
 _GLOBAL_CONFIG: dict[str, str | None] = {"backend": None}
@@ -57,22 +63,23 @@ def register(name: str, target: str) -> None:
             del _INSTANCES[spec]
 
 
-def _load(name: str) -> type[Backend]:
+def _find(name: str) -> type[Backend]:
     module, _, cls = _REGISTRY[name].partition(":")
-    try:
-        found = getattr(importlib.import_module(module), cls, None)
-    except ImportError as error:
-        raise BackendNotAvailableError(
-            f"backend {name!r} is not available here: {error}. Install what it needs "
-            f"(pip install 'mixlin[{name}]'), or choose one of {_usable()}."
-        ) from error
+    found = getattr(importlib.import_module(module), cls, None)
     if not (isinstance(found, type) and issubclass(found, Backend)):
         raise TypeError(f"backend {name!r}: {_REGISTRY[name]} is not a mixlin Backend class.")
     return found
 
 
-def _usable() -> list[str]:
-    return [name for name, reason in available().items() if reason is None]
+def _load(name: str) -> type[Backend]:
+    try:
+        return _find(name)
+    except ImportError as error:
+        usable = [other for other, reason in available().items() if reason is None]
+        raise BackendNotAvailableError(
+            f"backend {name!r} is not available here: {error}. Install what it needs "
+            f"(pip install 'mixlin[{name}]'), or choose one of {usable}."
+        ) from error
 
 
 def available() -> dict[str, str | None]:
@@ -85,14 +92,26 @@ def available() -> dict[str, str | None]:
     None
     """
     reasons: dict[str, str | None] = {}
-    for name, target in _REGISTRY.items():
+    for name in _REGISTRY:
         try:
-            importlib.import_module(target.partition(":")[0])
-        except ImportError as error:
+            reasons[name] = _find(name).why_unavailable()
+        except (ImportError, TypeError) as error:
             reasons[name] = str(error)
-        else:
-            reasons[name] = None
     return reasons
+
+
+def _parse(spec: str) -> tuple[str, str | None, str | None, tuple[str, ...]]:
+    """Split ``"name[:device[:dtype[:options]]]"``; "cuda:0" is one device."""
+    name, *rest = spec.split(":")
+    if len(rest) > 1 and rest[0] and not rest[0].isdigit() and rest[1].isdigit():
+        rest[:2] = [":".join(rest[:2])]
+    if len(rest) > 3:
+        raise ValueError(
+            f"backend spec {spec!r} has too many parts; accepted: "
+            "'name[:device[:dtype[:options]]]'."
+        )
+    device, dtype, options = [*rest, "", "", ""][:3]
+    return name, device or None, dtype or None, tuple(filter(None, options.split(",")))
 
 
 def resolve(spec: str | Backend | None = None) -> Backend:
@@ -101,7 +120,7 @@ def resolve(spec: str | Backend | None = None) -> Backend:
     Parameters
     ----------
     spec : str, Backend or None
-        ``"name[:device[:dtype]]"``, an instance (returned as it is), or ``None`` for the
+        ``"name[:device[:dtype[:options]]]"``, an instance (returned as it is), or ``None`` for the
         configured one (:func:`set_config`), ``"numpy"`` unless changed.
 
     Returns
@@ -129,17 +148,42 @@ def resolve(spec: str | Backend | None = None) -> Backend:
         raise TypeError(f"backend must be a str, a Backend or None; got {type(spec).__name__}.")
     with _LOCK:
         if spec not in _INSTANCES:
-            name, _, rest = spec.partition(":")
+            name, device, dtype, options = _parse(spec)
             if name not in _REGISTRY:
                 raise ValueError(
                     f"unknown backend {spec!r}. Accepted: {', '.join(map(repr, _REGISTRY))}, with "
-                    "an optional ':device' and ':dtype'."
+                    "an optional ':device', ':dtype' and ':options'."
                 )
-            device, _, dtype = rest.partition(":")
-            backend = _load(name)(device or None, dtype or None)
+            backend = _load(name)(device, dtype, *([options] if options else []))
             # one engine, one instance: "numpy" and "numpy:cpu" place weights once
             _INSTANCES[spec] = _INSTANCES.setdefault(backend.spec, backend)
         return _INSTANCES[spec]
+
+
+def open(spec: str | Backend | None = None) -> Backend:
+    """Open the device of a backend now; as a context manager, close it at the end.
+
+    Without it a device is opened by the first forecast and closed when the process ends.
+
+    Parameters
+    ----------
+    spec : str, Backend or None
+        As in :func:`resolve`.
+
+    Returns
+    -------
+    Backend
+
+    Examples
+    --------
+    >>> from mixlin import backends
+    >>> with backends.open("numpy") as backend:
+    ...     print(backend)
+    <mixlin backend 'numpy'>
+    """
+    backend = resolve(spec)
+    backend.open()
+    return backend
 
 
 def get_config() -> dict[str, str | None]:

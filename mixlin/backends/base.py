@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from types import TracebackType
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,10 @@ class BackendNotAvailableError(ImportError):
     """The package or the device behind a backend is missing."""
 
 
+class BackendMemoryError(MemoryError):
+    """The memory of a backend's device is exhausted."""
+
+
 class Backend(ABC):
     """Operations of the forward pass, coarse enough to fuse, none a whole model.
 
@@ -29,23 +34,57 @@ class Backend(ABC):
     Parameters
     ----------
     device : str or None
-        The device part of the spec ``"name[:device[:dtype]]"``.
+        The device part of the spec ``"name[:device[:dtype[:options]]]"``.
     dtype : str or None
         The dtype part of the spec.
+    options : sequence of str
+        Switches of the engine, the last part of the spec, joined there by commas.
+
+    Attributes
+    ----------
+    dtypes, switches : tuple of str
+        What the dtype and the options of a spec may be; any dtype where none is named.
+    spreads_missing : bool
+        Whether one NaN or infinity among a product's inputs shows in its output.
+    folds_channels : bool
+        Whether rows of channels that share their weights arrive as ``(n * C, 1, K)``.
+    rows_dtype : dtype
+        The dtype in which :meth:`upload` takes rows without a copy.
+    blocks_in_flight : int
+        How many row blocks may be uploaded before the first one is read back.
     """
 
     name: str = ""
+    dtypes: ClassVar[tuple[str, ...]] = ()
+    switches: ClassVar[tuple[str, ...]] = ()
+    spreads_missing: bool = False
+    folds_channels: bool = False
+    rows_dtype: npt.DTypeLike = np.float64
+    blocks_in_flight: int = 1
 
-    def __init__(self, device: str | None = None, dtype: str | None = None) -> None:
+    def __init__(
+        self, device: str | None = None, dtype: str | None = None, options: Sequence[str] = ()
+    ) -> None:
+        if dtype is not None and self.dtypes and dtype not in self.dtypes:
+            raise ValueError(
+                f"backend {self.name!r} computes in {' or '.join(self.dtypes)}; got "
+                f"dtype={dtype!r}."
+            )
+        unknown = [option for option in options if option not in self.switches]
+        if unknown:
+            raise ValueError(
+                f"backend {self.name!r} has no option {unknown[0]!r}; accepted: "
+                f"{', '.join(self.switches) or 'none'}."
+            )
         self.device = device
         self.dtype = dtype
+        self.options = tuple(sorted(set(options)))
 
     @property
     def spec(self) -> str:
         """The string that :func:`mixlin.backends.resolve` turns back into this backend."""
-        if self.dtype is not None:
-            return f"{self.name}:{self.device or ''}:{self.dtype}"
-        return self.name if self.device is None else f"{self.name}:{self.device}"
+        parts = [self.device or "", self.dtype or "", ",".join(self.options)]
+        return ":".join([self.name, *parts]).rstrip(":")
 
     def __repr__(self) -> str:
         return f"<mixlin backend {self.spec!r}>"
@@ -58,17 +97,59 @@ class Backend(ABC):
     def __sklearn_clone__(self) -> Backend:
         return self
 
+    def __enter__(self) -> Backend:
+        self.open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @classmethod
+    def why_unavailable(cls) -> str | None:
+        """Return why this engine can't be used here, in a sentence; ``None`` if it can.
+
+        A class whose module imports everything it needs has nothing to add.
+        """
+        return None
+
+    def open(self) -> None:
+        """Open the device now instead of at the first operation."""
+        return
+
     def rows_per_block(self, n_channels: int, n_columns: int) -> int | None:
         """Return how many windows one forward pass takes; ``None`` for all at once."""
         return None
+
+    def upload(self, *arrays: FloatArray) -> tuple[Tensor, ...]:
+        """Place the arrays of one row block.
+
+        Parameters
+        ----------
+        *arrays : arrays of shape (n, 1 or C, K) or (n, 1 or C, S, K)
+            An engine that is far from the host sends all of them in one transfer.
+
+        Returns
+        -------
+        tuple of tensors
+        """
+        return tuple(self.put(array) for array in arrays)
+
+    def columns(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """Return columns ``start ... stop - 1`` of rows."""
+        return x[..., start:stop]
 
     @abstractmethod
     def put(self, array: FloatArray) -> Tensor:
         """Place a float64 host array on the device, in the dtype of the backend."""
 
     @abstractmethod
-    def get(self, tensor: Tensor) -> npt.NDArray[np.float64]:
-        """Bring a tensor back as a float64 host array."""
+    def get(self, tensor: Tensor) -> FloatArray:
+        """Bring a tensor back as a host array, float32 or float64."""
 
     @abstractmethod
     def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
@@ -207,7 +288,16 @@ class Backend(ABC):
 
     @abstractmethod
     def compile(self, fn: Callable[..., Tensor], key: object) -> Callable[..., Tensor]:
-        """Return a version of ``fn`` that may be recorded or fused; ``key`` names its shapes."""
+        """Return a version of ``fn`` that may be recorded or fused.
+
+        Parameters
+        ----------
+        fn : callable
+            From uploaded tensors to the tensor that is read back; pure.
+        key : hashable
+            The shapes of the tensors without their number of rows, which changes from call to
+            call. One ``fn`` is compiled once per key.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -54,14 +54,19 @@ class NumpyBackend(Backend):
     """
 
     name = "numpy"
+    dtypes = ("float64",)
+    spreads_missing = True
 
-    def __init__(self, device: str | None = None, dtype: str | None = None) -> None:
-        if device not in (None, "", "cpu") or dtype not in (None, "float64"):
+    def __init__(
+        self, device: str | None = None, dtype: str | None = None, options: Sequence[str] = ()
+    ) -> None:
+        super().__init__(None, dtype, options)
+        if device not in (None, "cpu"):
             raise ValueError(
-                f"backend 'numpy' computes on the CPU in float64; got device={device!r}, "
-                f"dtype={dtype!r}. Use backend='numpy'."
+                f"backend 'numpy' computes on the CPU in float64; got device={device!r}. Use "
+                "backend='numpy'."
             )
-        super().__init__()
+        self.dtype = None  # there is one, so that a spec that names it is the same engine
 
     def rows_per_block(self, n_channels: int, n_columns: int) -> int | None:
         return max(1, _BLOCK_ELEMENTS // max(1, n_channels * n_columns))

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ..backends import resolve
 from ..windows import is_many, is_pandas, refuse_text
 from .series import Float64Array, FloatArray, Series, read_series
 from .training import trained_index
@@ -62,7 +63,11 @@ def read_request(estimator: Any, X: Any, timestamps: Any) -> Request:
         refuse_text(X, "X")
         # where forecasts show it, they are checked instead: they are fewer than the inputs
         mixture = estimator.plan_.mixture()
-        later = mixture.spreads_missing and estimator.n_features_in_ == estimator.lookback_
+        later = (
+            mixture.spreads_missing
+            and estimator.n_features_in_ == estimator.lookback_
+            and resolve(estimator.backend).spreads_missing
+        )
         X = validate_data(
             estimator,
             X,

@@ -21,7 +21,7 @@ from ..persistence import write_record
 from .contexts import contain, read_request
 from .registry import FORECASTERS
 from .scoring import r2, scored_windows
-from .series import Float64Array, FloatArray
+from .series import FloatArray
 from .training import Training, read_training
 
 
@@ -233,7 +233,8 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
             If the context is too short, holds missing values, or has other channels.
         """
         request = read_request(self, X, timestamps)
-        return contain(self, self._forecast(request.windows, horizon), request)
+        dtype = request.windows.dtype
+        return contain(self, self._forecast(request.windows, horizon, dtype), request)
 
     def predict_quantiles(
         self,
@@ -303,7 +304,12 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         levels = [round((1 - coverage) / 2, 12), round((1 + coverage) / 2, 12)]
         return self.predict_quantiles(X, levels, horizon=horizon, timestamps=timestamps)
 
-    def _forecast(self, windows: FloatArray, horizon: int | None = None) -> Float64Array:
+    def _forecast(
+        self,
+        windows: FloatArray,
+        horizon: int | None = None,
+        dtype: npt.DTypeLike = np.float64,
+    ) -> npt.NDArray[Any]:
         """Forecast windows (n, C, lookback) as (n, C, horizon)."""
         if horizon is None:
             horizon = self.horizon_
@@ -315,7 +321,7 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
             )
         mixture = self.plan_.mixture(self.lookback_, int(horizon))
         with np.errstate(invalid="ignore", over="ignore"):  # refused below, with a sentence
-            forecast = predict_windows(mixture, windows, resolve(self.backend))
+            forecast = predict_windows(mixture, windows, resolve(self.backend), dtype=dtype)
             total = forecast.sum()
         if not np.isfinite(total):  # cheap; where only the sum overflows, nothing is refused
             assert_all_finite(windows, estimator_name=type(self).__name__, input_name="X")

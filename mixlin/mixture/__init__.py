@@ -9,16 +9,19 @@ otherwise. The level is taken off and the base added on the host in float64; ``x
 ``s`` and ``z`` travel to the backend as the columns of one product.
 """
 
-from .forward import Parts, Placed, forward, place, predict_windows
+from .forward import Computed, Parts, compute, forward, predict_windows
+from .placement import Placed, place
 from .plan import FixedPlan, Plan
 from .record import Mixture
 
 __all__ = [
+    "Computed",
     "FixedPlan",
     "Mixture",
     "Parts",
     "Placed",
     "Plan",
+    "compute",
     "forward",
     "place",
     "predict_windows",

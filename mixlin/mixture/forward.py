@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
-from typing import NamedTuple
+from collections import deque
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..backends import Backend, Tensor, resolve
-from ..layers import Block, Layer
+from .placement import Placed, PlacedBlock, PlacedGate, place
 from .record import Mixture
+from .rows import Rows, columns_shape, measure_rows
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -37,111 +38,156 @@ class Parts(NamedTuple):
     evidence: tuple[FloatArray, ...]
 
 
-class Placed(NamedTuple):
-    """A mixture's tensors on a backend."""
+class Computed(NamedTuple):
+    """Tensors that :func:`compute` returns, measured from the level that the host adds.
 
-    weights: Tensor
-    bias: Tensor | None
-    gate: tuple[tuple[Tensor, Tensor | None], ...]
+    Attributes
+    ----------
+    forecast : tensor of shape (n, C, horizon)
+    gates : tensor of shape (n, 1 or C, E), or (n, 1 or C, H, E) per step; None for one expert
+    experts : tensor of shape (n, C, E * H); None unless asked for
+    evidence : tuple of tensors of shape (n, C, E)
+    """
+
+    forecast: Tensor
+    gates: Tensor | None
+    experts: Tensor | None
     evidence: tuple[Tensor, ...]
-    pre: tuple[tuple[tuple[Tensor, Tensor | None], ...], ...]
-    post: tuple[tuple[tuple[Tensor, Tensor | None], ...], ...]
 
 
-_PLACED: weakref.WeakKeyDictionary[Mixture, weakref.WeakKeyDictionary[Backend, Placed]] = (
-    weakref.WeakKeyDictionary()
-)
-_PLACING = threading.RLock()
-
-
-def place(mixture: Mixture, backend: Backend) -> Placed:
-    """Return the mixture's tensors on the backend, uploaded at the first call.
+def compute(
+    placed: Placed,
+    backend: Backend,
+    columns: Tensor,
+    scale: Tensor | None = None,
+    features: Tensor | None = None,
+    *,
+    parts: bool = False,
+) -> Computed:
+    """Run the device's share of the forward pass: nothing here touches the host.
 
     Parameters
     ----------
-    mixture : Mixture
+    placed : Placed
     backend : Backend
+    columns : tensor of shape (n, C, K)
+        Windows measured from their level, then the side columns.
+    scale : tensor of shape (n, C, 1), optional
+        Where biases of layers ride on it.
+    features : tensor of shape (n, 1 or C, F), or (n, 1 or C, H, F), optional
+        What the gate looks at.
+    parts : bool
+        Return the experts' forecasts too.
 
     Returns
     -------
-    Placed
-        Kept until the mixture or the backend is gone; never part of an estimator or a pickle.
+    Computed
     """
-    with _PLACING:
-        table = _PLACED.setdefault(mixture, weakref.WeakKeyDictionary())
-        placed = table.get(backend)
-        if placed is None:
-            placed = table[backend] = _upload(mixture, backend)
-        return placed
+    window, inputs = columns, columns
+    width = placed.lookback + placed.n_side_columns
+    if placed.n_side_columns and (placed.pre or (placed.gate and placed.gate.evidence)):
+        window = backend.columns(columns, 0, placed.lookback)
+    if placed.pre:
+        inputs = _run_blocks(backend, window, placed.pre, scale)
+        if placed.n_side_columns:
+            inputs = backend.concat([inputs, backend.columns(columns, placed.lookback, width)])
+    gates, evidence = None, ()
+    if placed.gate is not None:
+        gates, evidence = _run_gate(backend, window, features, placed.gate)
+        mixed = backend.mix(inputs, placed.weights, placed.bias, gates)
+    else:
+        mixed = backend.linear(inputs, placed.weights, placed.bias)
+    experts = backend.linear(inputs, placed.weights, placed.bias) if parts else None
+    return Computed(_run_blocks(backend, mixed, placed.post, scale), gates, experts, evidence)
 
 
-def _upload(mixture: Mixture, backend: Backend) -> Placed:
-    def tensor(array: FloatArray | None) -> Tensor | None:
-        return None if array is None else backend.put(np.ascontiguousarray(array))
-
-    def layers(chain: tuple[Layer, ...], riding: bool) -> tuple[tuple[Tensor, Tensor], ...]:
-        # a bias that rides on the scale is the weight of a one-column product
-        return tuple(
-            (
-                tensor(la.weight),
-                tensor(la.bias[:, None] if riding and la.bias is not None else la.bias),
-            )
-            for la in chain
-        )
-
-    riding = mixture.normalization.scaled and not mixture.divides_by_scale
-    weights, bias = mixture.packed
-    gate = mixture.gate
-    return Placed(
-        backend.put(weights),
-        tensor(bias),
-        () if gate is None else layers(gate.layers, False),
-        () if gate is None else tuple(tensor(e.weights) for e in gate.evidence),
-        tuple(layers(block.layers, riding) for block in mixture.pre),
-        tuple(layers(block.layers, riding) for block in mixture.post),
-    )
-
-
-def _blocks(
-    backend: Backend,
-    x: Tensor,
-    blocks: tuple[Block, ...],
-    placed: tuple[tuple[tuple[Tensor, Tensor | None], ...], ...],
-    scale: Tensor | None,
+def _run_blocks(
+    backend: Backend, x: Tensor, blocks: tuple[PlacedBlock, ...], scale: Tensor | None
 ) -> Tensor:
     """Run blocks; with ``scale`` of shape (n, C, 1) the biases ride on it."""
-    for block, tensors in zip(blocks, placed, strict=True):
+    for block in blocks:
         out = x
-        for i, (layer, (w, b)) in enumerate(zip(block.layers, tensors, strict=True)):
-            add = x if block.residual and i + 1 == len(tensors) else None
+        for i, (w, b, activation, axis) in enumerate(block.layers):
+            add = x if block.residual and i + 1 == len(block.layers) else None
             if scale is not None and b is not None:
                 add, b = backend.linear(scale, b, None, add=add), None
-            out = backend.linear(
-                out,
-                w,
-                b,
-                activation=layer.activation,
-                add=add,
-                axis=-1 if layer.axis == "time" else -2,
-            )
+            out = backend.linear(out, w, b, activation=activation, add=add, axis=axis)
         x = out
     return x
 
 
-def _gates(
-    mixture: Mixture, backend: Backend, placed: Placed, x: Tensor, features: FloatArray
+def _run_gate(
+    backend: Backend, window: Tensor, features: Tensor, gate: PlacedGate
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    gate = mixture.gate
-    assert gate is not None
-    out = backend.put(features)
-    for layer, (w, b) in zip(gate.layers, placed.gate, strict=True):
-        out = backend.linear(out, w, b, activation=layer.activation)
+    out = features
+    for w, b, activation, _ in gate.layers:
+        out = backend.linear(out, w, b, activation=activation)
     evidence = tuple(
-        backend.energy(x, w) if e.kind == "energy" else backend.backtest(x, w, e.step)
-        for e, w in zip(gate.evidence, placed.evidence, strict=True)
+        backend.energy(window, e.weights)
+        if e.kind == "energy"
+        else backend.backtest(window, e.weights, e.step)
+        for e in gate.evidence
     )
     scores = [(s, e.exponent) for s, e in zip(evidence, gate.evidence, strict=True)]
     return backend.gate(out, gate.top_k, gate.temperature, scores), evidence
+
+
+def _check_and_place(
+    mixture: Mixture, backend: Backend, windows: npt.NDArray[np.floating]
+) -> Placed:
+    _, n_channels, lookback = windows.shape
+    if lookback != mixture.lookback or mixture.groups not in (1, n_channels):
+        raise ValueError(
+            f"windows must be (n_windows, {'n_channels' if mixture.groups == 1 else mixture.groups}"
+            f", {mixture.lookback}); got {windows.shape}."
+        )
+    return place(mixture, backend)
+
+
+def _upload(backend: Backend, rows: Rows) -> list[Tensor | None]:
+    """Upload columns, scale and features together; what a model has not stays None."""
+    tensors = iter(backend.upload(*(a for a in rows.arrays if a is not None)))
+    return [None if a is None else next(tensors) for a in rows.arrays]
+
+
+def _forecast_program(placed: Placed, backend: Backend, tensors: list[Tensor | None]) -> Tensor:
+    """Run the device's share in the form that the backend compiled it into."""
+    key = tuple(None if t is None else tuple(t.shape[1:]) for t in tensors)
+    program = placed.programs.get(key)
+    if program is None:
+        known = weakref.proxy(backend)  # the table of placed weights must not keep it alive
+        present = [t is not None for t in tensors]
+
+        def device_share(*given: Tensor) -> Tensor:
+            remaining = iter(given)
+            every = [next(remaining) if here else None for here in present]
+            return compute(placed, known, *every).forecast
+
+        program = placed.programs[key] = backend.compile(device_share, key)
+    return program(*(t for t in tensors if t is not None))
+
+
+def _finish(
+    forecast: npt.NDArray[np.floating],
+    rows: Rows,
+    shape: tuple[int, ...],
+    out: npt.NDArray[np.floating] | None = None,
+    dtype: npt.DTypeLike = np.float64,
+) -> npt.NDArray[Any]:
+    """Give the forecast its scale and level back.
+
+    In float64, unless forecasts were computed and are wanted in float32: there a constant of
+    float32 costs a unit in the last place and saves a pass.
+    """
+    forecast = forecast.reshape(*shape, -1)
+    if rows.factor is not None:
+        forecast = forecast * rows.factor
+    single = dtype == forecast.dtype == np.float32
+    constant = rows.constant.astype(np.float32) if single else rows.constant
+    if single and out is None and forecast.flags.writeable:
+        out = forecast  # a result that was read back is nobody else's
+    forecast = np.add(forecast, constant, out=out, dtype=constant.dtype, casting="same_kind")
+    return forecast.astype(dtype, copy=False) if out is None else out
 
 
 def forward(
@@ -177,128 +223,42 @@ def forward(
         If the windows or the extra columns don't fit to the mixture.
     """
     placed = _check_and_place(mixture, backend, windows)
-    return _run(mixture, backend, placed, windows, extra, timestamps, parts=parts)
-
-
-def _check_and_place(
-    mixture: Mixture, backend: Backend, windows: npt.NDArray[np.floating]
-) -> Placed:
-    _, n_channels, lookback = windows.shape
-    if lookback != mixture.lookback or mixture.groups not in (1, n_channels):
-        raise ValueError(
-            f"windows must be (n_windows, {'n_channels' if mixture.groups == 1 else mixture.groups}"
-            f", {mixture.lookback}); got {windows.shape}."
-        )
-    return place(mixture, backend)
-
-
-def _columns_shape(mixture: Mixture, windows: npt.NDArray[np.floating]) -> tuple[int, int, int]:
-    n, n_channels, lookback = windows.shape
-    return n, n_channels, lookback + mixture.n_side_columns
-
-
-def _run(
-    mixture: Mixture,
-    backend: Backend,
-    placed: Placed,
-    windows: npt.NDArray[np.floating],
-    extra: FloatArray | None,
-    timestamps: npt.NDArray[np.datetime64] | None,
-    *,
-    parts: bool = False,
-    columns: FloatArray | None = None,
-    out: FloatArray | None = None,
-) -> FloatArray | Parts:
-    """Run a block of windows that were checked; ``columns`` and ``out`` save allocations."""
-    n, n_channels, lookback = windows.shape
-    if mixture.takes_windows and windows.dtype == np.float64 and windows.flags.c_contiguous:
-        buffer = np.asarray(windows, dtype=np.float64)
-        centered, level, scale = buffer, mixture.reference[None, :], None
-    else:  # windows are measured straight into the columns of the one product
-        buffer = columns if columns is not None else np.empty(_columns_shape(mixture, windows))
-        centered, level, scale = mixture.normalization.measure(
-            windows, mixture.reference, out=buffer[:, :, :lookback]
-        )
-    reference = mixture.reference[None, :]
-    base = level if mixture.level_coef is None else reference
-
-    side: list[FloatArray] = []
-    if mixture.level_coef is not None:
-        side.append(np.broadcast_to((level - reference)[:, :, None], (n, n_channels, 1)))
-    if mixture.scale_coef is not None:
-        assert scale is not None
-        side.append(scale[:, :, None])
-    if mixture.extra_coef is not None:
-        if extra is None or extra.shape[2] != mixture.extra_coef.shape[1]:
-            got = "none" if extra is None else f"{extra.shape[2]}"
-            raise ValueError(
-                f"this model needs {mixture.extra_coef.shape[1]} extra columns; got {got}."
-            )
-        side.append(np.broadcast_to(extra, (n, n_channels, extra.shape[2])))
-    if mixture.bias is not None and mixture.divides_by_scale:
-        side.append(np.ones((n, n_channels, 1)))
-
-    if side:
-        np.concatenate(side, axis=2, out=buffer[:, :, lookback:])
-    if mixture.divides_by_scale:
-        assert scale is not None
-        buffer /= scale[:, :, None]
-    riding = bool(mixture.pre or mixture.post) and not mixture.divides_by_scale
-    rides = backend.put(scale[:, :, None]) if riding and scale is not None else None
-
-    window = None
-    if mixture.pre:
-        window = backend.put(centered)
-        inputs = _blocks(backend, window, mixture.pre, placed.pre, rides)
-        if side:
-            inputs = backend.concat([inputs, backend.put(buffer[:, :, lookback:])])
-    else:
-        inputs = backend.put(buffer)
-        window = inputs if not side else None
-
-    gates: Tensor = None
-    evidence: tuple[Tensor, ...] = ()
-    if mixture.gate is not None:
-        if mixture.gate.evidence and window is None:
-            window = backend.put(centered)
-        router_windows = np.asarray(windows, dtype=np.float64)
-        steps = mixture.weights.shape[3]  # that gates weigh; post may change their number
-        features = mixture.gate.router.features(router_windows, timestamps, steps)
-        gates, evidence = _gates(mixture, backend, placed, window, features)
-
-    experts: Tensor = None
-    if mixture.gate is None:
-        mixed = backend.linear(inputs, placed.weights, placed.bias)
-        experts = mixed
-    else:
-        mixed = backend.mix(inputs, placed.weights, placed.bias, gates)
-        if parts:
-            experts = backend.linear(inputs, placed.weights, placed.bias)
-    result = _blocks(backend, mixed, mixture.post, placed.post, rides)
-
-    forecast = backend.get(result)
-    if mixture.divides_by_scale:
-        assert scale is not None
-        forecast = forecast * scale[:, :, None]
-    constant = base[:, :, None]
-    if mixture.bias_on_host:
-        assert mixture.bias is not None
-        constant = constant + mixture.bias.transpose(1, 0, 2)
-    forecast = np.add(forecast, constant, out=out)
+    rows = measure_rows(mixture, placed, backend, windows, extra, timestamps)
+    tensors = _upload(backend, rows)
+    n, n_channels, _ = windows.shape
     if not parts:
-        return forecast
-    each = backend.get(experts).reshape(n, n_channels, mixture.n_experts, -1)
-    if mixture.divides_by_scale:
-        each = each * scale[:, :, None, None]  # type: ignore[index]
-    ones = np.ones((n, 1, 1))
+        result = _forecast_program(placed, backend, tensors)
+        return _finish(backend.get(result), rows, (n, n_channels))
+    computed = compute(placed, backend, *tensors, parts=True)
+    forecast = _finish(backend.get(computed.forecast), rows, (n, n_channels))
+
+    def by_channel(tensor: Tensor, *shape: int) -> FloatArray:
+        return np.asarray(backend.get(tensor), dtype=np.float64).reshape(n, -1, *shape)
+
+    n_experts, steps = mixture.n_experts, mixture.weights.shape[3]
+    experts = by_channel(computed.experts, n_experts, steps)
+    if rows.factor is not None:
+        experts = experts * rows.factor[:, :, None]
+    gates = np.ones((n, 1, 1))
+    if computed.gates is not None:
+        per_step = (steps,) if len(computed.gates.shape) == 4 else ()
+        gates = by_channel(computed.gates, *per_step, n_experts)
+        gates = gates[:, :1] if rows.shared_gate and _one_gate(mixture) else gates
     return Parts(
         forecast,
-        ones if gates is None else backend.get(gates),
-        (each + constant[:, :, None]).transpose(0, 1, 3, 2),
-        level,
-        scale,
-        tuple(backend.get(e) for e in evidence),
+        gates,
+        (experts + rows.constant[:, :, None]).transpose(0, 1, 3, 2),
+        rows.level,
+        rows.scale,
+        tuple(by_channel(e, n_experts) for e in computed.evidence),
     )
+
+
+def _one_gate(mixture: Mixture) -> bool:
+    """Whether the gate's layers make no difference between channels."""
+    assert mixture.gate is not None
+    tensors = [t for la in mixture.gate.layers for t in (la.weight, la.bias) if t is not None]
+    return all(len(t) == 1 for t in tensors)
 
 
 def predict_windows(
@@ -308,7 +268,8 @@ def predict_windows(
     *,
     extra: FloatArray | None = None,
     timestamps: npt.NDArray[np.datetime64] | None = None,
-) -> FloatArray:
+    dtype: npt.DTypeLike = np.float64,
+) -> npt.NDArray[Any]:
     """Forecast windows, in blocks of rows of the backend's choice.
 
     Parameters
@@ -317,32 +278,54 @@ def predict_windows(
     windows : array of shape (n_windows, n_channels, lookback)
         Any memory layout; float32 or float64.
     backend : Backend, optional
-        numpy by default.
+        The configured one by default.
     extra : array of shape (n_windows, 1 or n_channels, n_extra), optional
     timestamps : array of shape (n_windows, lookback + horizon), optional
+    dtype : dtype, default=float64
+        Of the forecasts. Levels are added in float64 before the last rounding.
 
     Returns
     -------
     array of shape (n_windows, n_channels, horizon)
-        Float64.
     """
     if backend is None:
         backend = resolve()
     n, n_channels, lookback = windows.shape
     block = backend.rows_per_block(n_channels, lookback) or max(1, n)
-    out = np.empty((n, n_channels, mixture.horizon))
-    columns = np.empty(_columns_shape(mixture, windows[:block]))
+    if n == 0:
+        return np.empty((0, n_channels, mixture.horizon), dtype=dtype)
+    # a single block keeps the array that was read back
+    out = np.empty((n, n_channels, mixture.horizon), dtype=dtype) if block < n else None
+    # as many scratch blocks as the device may still be reading from
+    shape = columns_shape(mixture, windows[:block])
+    scratch = [np.empty(shape) for _ in range(backend.blocks_in_flight)]
     placed = _check_and_place(mixture, backend, windows)
-    for start in range(0, n, block):
-        rows = slice(start, start + block)
-        _run(
+    waiting: deque[tuple[slice, Tensor, Rows]] = deque()
+
+    def read_back() -> None:
+        nonlocal out
+        done, result, rows = waiting.popleft()
+        shape = (len(windows[done]), n_channels)
+        into = None if out is None else out[done]
+        forecast = _finish(backend.get(result), rows, shape, into, dtype)
+        out = forecast if out is None else out
+
+    for i, start in enumerate(range(0, n, block)):
+        some = slice(start, start + block)
+        rows = measure_rows(
             mixture,
-            backend,
             placed,
-            windows[rows],
-            None if extra is None else extra[rows],
-            None if timestamps is None else timestamps[rows],
-            columns=columns[: len(windows[rows])],
-            out=out[rows],
+            backend,
+            windows[some],
+            None if extra is None else extra[some],
+            None if timestamps is None else timestamps[some],
+            scratch[i % len(scratch)][: len(windows[some])],
         )
+        result = _forecast_program(placed, backend, _upload(backend, rows))
+        waiting.append((some, result, rows))
+        if len(waiting) == backend.blocks_in_flight:
+            read_back()
+    while waiting:
+        read_back()
+    assert out is not None
     return out

@@ -1,0 +1,233 @@
+"""The engine on torch: CPU, CUDA or MPS, float32 or float64, differentiable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from .base import Backend, BackendMemoryError, BackendNotAvailableError, FloatArray
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+# float32 products add in another order when the number of rows changes; blocks of one size make
+# a row's result independent of its neighbours, and are faster than one tall product
+_ROWS = 32
+_BLOCK_ELEMENTS = 2**23  # 32 MiB of float32 columns
+
+_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "relu": torch.relu,
+    "gelu": functional.gelu,
+    "elu": functional.elu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
+
+
+def _blocks_of_rows(x: torch.Tensor) -> torch.Tensor:
+    """Pad the rows (..., R, K) with zeros to a multiple of the block."""
+    missing = -x.shape[-2] % _ROWS
+    return functional.pad(x, (0, 0, 0, missing)) if missing else x
+
+
+def _product(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """Multiply rows (n, C or 1, ..., K) by weights (G, K, M), G = 1 or C."""
+    n_columns, n_outputs = w.shape[1:]
+    if len(w) == 1:
+        rows = x.reshape(-1, n_columns)
+        padded = _blocks_of_rows(rows).reshape(-1, _ROWS, n_columns)
+        flat = torch.bmm(padded, w.expand(len(padded), n_columns, n_outputs))
+        return flat.reshape(-1, n_outputs)[: len(rows)].reshape(*x.shape[:-1], n_outputs)
+    by_channel = x.movedim(1, 0)
+    rows = by_channel.reshape(x.shape[1], -1, n_columns)
+    padded = _blocks_of_rows(rows).expand(len(w), -1, n_columns)
+    out = torch.bmm(padded, w)[:, : rows.shape[1]]
+    return out.reshape(len(w), *by_channel.shape[1:-1], n_outputs).movedim(0, 1)
+
+
+class TorchBackend(Backend):
+    """Tensors of torch on one device.
+
+    Specs: ``"torch"``, ``"torch:cuda:0"``, ``"torch:mps"``, ``"torch:cpu:float64"``,
+    ``"torch:cpu:float32:compile"``. Float32 is the default dtype. With ``compile`` the forward
+    pass goes through :func:`torch.compile`, which fuses what it can; a row's result may then
+    depend on the number of rows in the last digits.
+
+    Examples
+    --------
+    >>> import pytest; _ = pytest.importorskip("torch")
+    >>> import numpy as np
+    >>> from mixlin.backends import resolve
+    >>> backend = resolve("torch:cpu:float64")
+    >>> gates = backend.gate(backend.put(np.log([[1.0, 3.0, 6.0]])), top_k=2)
+    >>> backend.get(gates).round(3).tolist()
+    [[0.0, 0.333, 0.667]]
+    """
+
+    name = "torch"
+    dtypes = tuple(_DTYPES)
+    switches = ("compile",)
+    spreads_missing = True
+
+    def __init__(
+        self, device: str | None = None, dtype: str | None = None, options: Sequence[str] = ()
+    ) -> None:
+        super().__init__(device, dtype, options)
+        try:
+            self._device = torch.device(device or "cpu")
+        except RuntimeError as error:
+            raise ValueError(
+                f"backend 'torch' has no device {device!r}; accepted: 'cpu', 'cuda', 'cuda:0', "
+                "'mps' and what else torch.device takes."
+            ) from error
+        if self._device.type == "mps" and dtype == "float64":
+            raise ValueError("backend 'torch:mps' has no float64; use 'torch:mps:float32'.")
+        # one engine has one spec, however it was asked for
+        self.dtype = None if dtype == "float32" and not self.options else dtype
+        self.device = None if device == "cpu" and not self.dtype and not self.options else device
+        if (self.dtype or self.options) and device is None:
+            self.device = "cpu"
+        if self.options and dtype is None:
+            self.dtype = "float32"
+        self._dtype = _DTYPES[dtype or "float32"]
+        self.rows_dtype = np.float64 if dtype == "float64" else np.float32
+        self._opened = False
+
+    def open(self) -> None:
+        if self._opened:
+            return
+        kind = self._device.type
+        if kind == "cuda" and not torch.cuda.is_available():
+            raise BackendNotAvailableError(
+                f"backend {self.spec!r} needs a CUDA device, and torch.cuda.is_available() is "
+                "False here. Use backend='torch', or a torch built for CUDA on a machine with one."
+            )
+        if kind == "cuda" and (self._device.index or 0) >= torch.cuda.device_count():
+            raise BackendNotAvailableError(
+                f"backend {self.spec!r} names a CUDA device that is not here; there are "
+                f"{torch.cuda.device_count()}, numbered from 0."
+            )
+        if kind == "mps" and not torch.backends.mps.is_available():
+            raise BackendNotAvailableError(
+                f"backend {self.spec!r} needs Apple's Metal, and torch.backends.mps.is_available() "
+                "is False here. Use backend='torch'."
+            )
+        self._opened = True
+
+    def rows_per_block(self, n_channels: int, n_columns: int) -> int | None:
+        rows = max(1, _BLOCK_ELEMENTS // max(1, n_channels * n_columns))
+        return rows if rows < _ROWS else rows // _ROWS * _ROWS
+
+    def put(self, array: FloatArray) -> torch.Tensor:
+        self.open()
+        if not array.flags.writeable or not array.flags.c_contiguous:
+            array = np.array(array)  # torch warns of arrays that it could write to
+        try:
+            return torch.from_numpy(array).to(self._device, self._dtype)
+        except torch.cuda.OutOfMemoryError as error:
+            raise BackendMemoryError(
+                f"backend {self.spec!r}: no memory left on the device for an array of shape "
+                f"{array.shape}. Forecast fewer windows at a time, or close other programs."
+            ) from error
+
+    def get(self, tensor: torch.Tensor) -> npt.NDArray[Any]:
+        array: npt.NDArray[Any] = tensor.detach().cpu().numpy()
+        return array
+
+    def reshape(self, x: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+        return x.reshape(tuple(shape))
+
+    def concat(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        return torch.cat(tuple(tensors), dim=-1)
+
+    def linear(
+        self,
+        x: torch.Tensor,
+        w: torch.Tensor,
+        b: torch.Tensor | None = None,
+        *,
+        activation: str | None = None,
+        add: torch.Tensor | None = None,
+        axis: int = -1,
+    ) -> torch.Tensor:
+        if axis == -2:
+            out = _product(x.transpose(1, 2)[:, None], w)[:, 0].transpose(1, 2)
+            if b is not None:
+                out = out + b[0][:, None]
+        else:
+            out = _product(x, w)
+            if b is not None:
+                out = out + (b if out.ndim == 3 else b[:, None, :])
+        if add is not None:
+            out = out + add
+        return out if activation is None else _ACTIVATIONS[activation](out)
+
+    def power(self, x: torch.Tensor, n_bins: int) -> torch.Tensor:
+        if x.shape[-1] > 2 * n_bins:
+            raise ValueError(
+                f"power needs n_bins >= {-(-x.shape[-1] // 2)} for rows of length "
+                f"{x.shape[-1]}; got n_bins={n_bins}."
+            )
+        spectrum = torch.fft.rfft(x, 2 * n_bins, dim=-1)[..., :n_bins]
+        squares = spectrum.real**2 + spectrum.imag**2
+        total = squares.sum(dim=-1, keepdim=True)
+        normalized: torch.Tensor = squares / torch.where(total > 0, total, 1.0)
+        return normalized
+
+    def gate(
+        self,
+        logits: torch.Tensor,
+        top_k: int | None = None,
+        temperature: float = 1.0,
+        scores: Sequence[tuple[torch.Tensor, float]] = (),
+    ) -> torch.Tensor:
+        for score, exponent in scores:
+            tiny = torch.finfo(score.dtype).tiny
+            evidence = exponent * torch.log(score.clamp_min(tiny))
+            logits = logits - (evidence if logits.ndim == 3 else evidence[:, :, None, :])
+        if top_k is not None and top_k < logits.shape[-1]:
+            order = torch.argsort(logits, dim=-1, descending=True, stable=True)
+            dropped = torch.ones_like(logits, dtype=torch.bool)
+            dropped = dropped.scatter(-1, order[..., :top_k], False)
+            logits = logits.masked_fill(dropped, -torch.inf)
+        return torch.softmax(logits / temperature, dim=-1)
+
+    def mix(
+        self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None, g: torch.Tensor
+    ) -> torch.Tensor:
+        experts = self.linear(x, w, b)
+        experts = experts.reshape(*experts.shape[:2], g.shape[-1], -1)
+        if g.ndim == 3:
+            return (g[..., None] * experts).sum(dim=2)
+        return (g.transpose(2, 3) * experts).sum(dim=2)
+
+    def energy(self, x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+        n_experts, length, rank = u.shape
+        packed = u.permute(1, 0, 2).reshape(1, length, n_experts * rank)
+        projected = _product(x, packed).reshape(*x.shape[:2], n_experts, rank)
+        return (projected**2).sum(dim=-1)
+
+    def backtest(self, x: torch.Tensor, w: torch.Tensor, step: int) -> torch.Tensor:
+        n_experts, lookback, horizon = w.shape
+        length = lookback + horizon
+        if x.shape[-1] < length:
+            raise ValueError(
+                f"backtest needs contexts of at least lookback + horizon = {length} values; "
+                f"got {x.shape[-1]}. Use shorter experts or a longer context."
+            )
+        start = (x.shape[-1] - length) % step  # the newest fold ends with the context
+        folds = x[..., start:].unfold(-1, length, step)
+        packed = w.permute(1, 0, 2).reshape(1, lookback, n_experts * horizon)
+        forecast = _product(folds[..., :lookback], packed)
+        forecast = forecast.reshape(*folds.shape[:3], n_experts, horizon)
+        error = (forecast - folds[..., None, lookback:]).abs()
+        return error.mean(dim=(2, 4))
+
+    def compile(self, fn: Callable[..., torch.Tensor], key: object) -> Callable[..., torch.Tensor]:
+        return torch.compile(fn) if "compile" in self.options else fn
+
+    def close(self) -> None:
+        self._opened = False

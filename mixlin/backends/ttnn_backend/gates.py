@@ -1,0 +1,168 @@
+"""Gates: logits to weights, with the losses of experts on the window itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from . import matrices
+from .calls import Calls
+from .tiles import Tile, Weight
+
+FloatArray = npt.NDArray[np.float64]
+
+_TINY = 1e-30  # a normal number in bfloat16
+_NEVER = -1e30  # a logit whose weight is zero
+_DENSE_EXPERTS = 32  # up to here comparing all pairs of experts is cheaper than topk
+
+
+def gate(
+    calls: Calls,
+    logits: Tile,
+    top_k: int | None = None,
+    temperature: float = 1.0,
+    scores: Sequence[tuple[Tile, float]] = (),
+) -> Tile:
+    """Turn logits into weights; losses of experts are subtracted as logarithms first."""
+    logits = calls.by_rows(logits)
+    n_experts = logits.width
+    for score, exponent in scores:
+        loss = calls.unary("log", calls.scalar("maximum", calls.whole(score), _TINY))
+        loss = calls.scalar("multiply", loss, exponent)
+        if logits.steps:
+            loss = calls.by_rows(_over_steps(calls, loss, logits.steps))
+        logits = calls.binary("subtract", logits, loss)
+    if top_k is not None and top_k < n_experts:
+        logits = _masked(calls, logits, top_k)
+    if temperature != 1.0:
+        logits = calls.scalar("multiply", logits, 1.0 / temperature)
+    return calls.unary(
+        "softmax", logits, dim=-1, numeric_stable=True, compute_kernel_config=calls.precision()
+    )
+
+
+def _over_steps(calls: Calls, x: Tile, steps: int) -> Tile:
+    """Repeat rows (n, C, K) for every step, as columns."""
+    repeated = calls.by_constant(
+        x, ("repeat", x.width, steps), lambda: np.tile(np.eye(x.width), (1, steps))
+    )
+    return replace(repeated, steps=steps)
+
+
+def _masked(calls: Calls, logits: Tile, top_k: int) -> Tile:
+    """Give logits beyond the ``top_k`` largest the value that gets no weight."""
+    n_experts = logits.width
+    if n_experts > _DENSE_EXPERTS:
+        keep = _scattered_top_k(calls, logits, top_k)
+    else:  # an expert is kept if fewer than top_k stand before it
+        differences = calls.by_constant(
+            logits,
+            ("pairs", n_experts),
+            lambda: matrices.pairs(n_experts),
+            bias=(("ties", n_experts), lambda: matrices.ties(n_experts, _TINY)),
+        )
+        before = calls.scalar("gt", differences, 0.0)
+        rank = calls.by_constant(
+            before, ("count", n_experts), partial(matrices.sums, n_experts, n_experts)
+        )
+        keep = calls.scalar("lt", rank, float(top_k))
+    source = calls.op("where", keep, logits, _NEVER, shape=logits.source.shape)
+    return replace(logits, source=source)
+
+
+def _scattered_top_k(calls: Calls, logits: Tile, top_k: int) -> Tile:
+    groups, rows, n_experts = logits.source.shape
+    _, indices = calls.card.call("topk", logits.source.tensor, top_k, -1, True, True)
+    zeros = calls.constant(
+        ("zeros", groups, rows, n_experts), lambda: np.zeros((groups, rows, n_experts))
+    )
+    ones = calls.constant(("ones", groups, rows, top_k), lambda: np.ones((groups, rows, top_k)))
+    source = calls.op("scatter", zeros, -1, indices, ones, shape=logits.source.shape)
+    return replace(logits, source=source)
+
+
+def power(calls: Calls, x: Tile, n_bins: int) -> Tile:
+    """Return the normalized periodogram: two products, squares, and a sum."""
+    length = x.width
+    if length > 2 * n_bins:
+        raise ValueError(
+            f"power needs n_bins >= {-(-length // 2)} for rows of length {length}; got "
+            f"n_bins={n_bins}."
+        )
+    x = calls.whole(x)
+    squares = [
+        calls.unary(
+            "square",
+            calls.by_constant(
+                x, (kind, length, n_bins), partial(matrices.dft, length, n_bins, kind)
+            ),
+        )
+        for kind in ("cosine", "sine")
+    ]
+    spectrum = calls.binary("add", *squares)
+    total = calls.by_constant(spectrum, ("sum", n_bins), lambda: np.ones((n_bins, 1)))
+    inverse = calls.unary("reciprocal", calls.scalar("maximum", total, _TINY))
+    return calls.binary("multiply", spectrum, inverse)
+
+
+def energy(calls: Calls, x: Tile, u: Weight) -> Tile:
+    """Return the sum of squares of every expert's projection."""
+    n_experts, _, rank = u.shape
+    projected = _evidence(calls, x, u, "energy", lambda: matrices.packed(u.array))
+    return calls.by_constant(
+        calls.unary("square", projected),
+        ("groups", n_experts, rank),
+        partial(matrices.sums, n_experts, rank),
+    )
+
+
+def backtest(calls: Calls, x: Tile, w: Weight, step: int) -> Tile:
+    """Return every expert's mean absolute error on folds: one product for many folds."""
+    n_experts, lookback, horizon = w.shape
+    if x.width < lookback + horizon:
+        raise ValueError(
+            "backtest needs contexts of at least lookback + horizon = "
+            f"{lookback + horizon} values; got {x.width}. Use shorter experts or a longer "
+            "context."
+        )
+    length = x.width
+    chunks = matrices.fold_chunks(length, w.shape, step)
+    total: Tile | None = None
+    for starts in chunks:
+        errors = _evidence(
+            calls,
+            x,
+            w,
+            ("backtest", length, starts),
+            partial(matrices.fold_errors, w.array, length, starts),
+        )
+        group = len(starts) * horizon
+        sums = calls.by_constant(
+            calls.unary("abs", errors),
+            ("groups", n_experts, group),
+            partial(matrices.sums, n_experts, group),
+        )
+        total = sums if total is None else calls.binary("add", total, sums)
+    assert total is not None
+    n_folds = sum(map(len, chunks))
+    return calls.scalar("multiply", total, 1.0 / (n_folds * horizon))
+
+
+def _evidence(
+    calls: Calls, x: Tile, w: Weight, form: object, build: Callable[[], FloatArray]
+) -> Tile:
+    """Multiply rows by what ``build`` makes of an evidence's weights, shape (L, M)."""
+    x = calls.first_channel(x)
+    groups, rows, total = x.source.shape
+    weight = w.placed(
+        calls.card,
+        (form, x.start, total),
+        lambda: matrices.embedded(build()[None], x.start, total),
+    )
+    shape = (groups, rows, weight.shape[-1])
+    source = calls.matmul(x.source, weight, shape)
+    return Tile(source, x.n, groups, 0, shape[2])

@@ -1,0 +1,148 @@
+"""Matrices that turn sums, copies and comparisons into products, which is what the card is fast at.
+
+All are host arrays; the 0/1 matrices are exact in every dtype.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+_FOLD_COLUMNS = 8192  # of one product of a back-test; bounds the memory of its errors
+
+
+def embedded(
+    w: FloatArray,
+    start: int,
+    total: int,
+    ones: int | None = None,
+    bias: FloatArray | None = None,
+    *,
+    n_by_step: int = 0,
+    hands_on: bool = False,
+) -> FloatArray:
+    """Place weights at the rows of their columns, zeros elsewhere, biases at the column of ones.
+
+    Parameters
+    ----------
+    w : array of shape (G, K, M)
+    start, total : int
+        Row of the first column, and how many columns there are.
+    ones : int, optional
+    bias : array of shape (G, M), optional
+    n_by_step : int
+        With experts, columns change from expert-major to step-major order.
+    hands_on : bool
+        Whether a last column copies the column of ones.
+
+    Returns
+    -------
+    array of shape (total, M), or (G, total, M) for several groups
+    """
+    groups = max(len(w), 1 if bias is None else len(bias))
+    width = w.shape[2]
+    out = np.zeros((groups, total, width + hands_on))
+    out[:, start : start + w.shape[1], :width] = w
+    if bias is not None:
+        out[:, ones, :width] = bias
+    if hands_on:
+        out[:, ones, width] = 1.0
+    if n_by_step:
+        out = by_step(out, n_by_step)
+    return out[0] if groups == 1 else out
+
+
+def by_step(columns: FloatArray, n_experts: int) -> FloatArray:
+    """Reorder columns (..., E * H) to (..., H * E)."""
+    split = columns.reshape(*columns.shape[:-1], n_experts, -1)
+    ordered: FloatArray = np.swapaxes(split, -1, -2).reshape(columns.shape)
+    return ordered
+
+
+def stacked(w: FloatArray, n_experts: int) -> FloatArray:
+    """Stack packed experts: (..., K, E * H) to (..., E * K, H)."""
+    *front, n_columns, width = w.shape
+    split = w.reshape(*front, n_columns, n_experts, width // n_experts)
+    stacks: FloatArray = np.swapaxes(split, -2, -3).reshape(*front, n_experts * n_columns, -1)
+    return stacks
+
+
+def packed(u: FloatArray) -> FloatArray:
+    """Lay matrices (E, L, R) side by side, (L, E * R)."""
+    side_by_side: FloatArray = u.transpose(1, 0, 2).reshape(u.shape[1], -1)
+    return side_by_side
+
+
+def spread(n: int, width: int) -> FloatArray:
+    """Copy each of ``n`` columns ``width`` times: (n, n * width)."""
+    return np.repeat(np.eye(n), width, axis=1)
+
+
+def sums(n: int, width: int) -> FloatArray:
+    """Sum ``n`` groups of ``width`` columns each: (n * width, n)."""
+    summing: FloatArray = spread(n, width).T
+    return summing
+
+
+def collapse(n_experts: int, horizon: int) -> FloatArray:
+    """Sum experts: (E * H, H)."""
+    return np.tile(np.eye(horizon), (n_experts, 1))
+
+
+def pairs(n: int) -> FloatArray:
+    """Return differences of all pairs: column ``e * n + f`` is logit f minus logit e."""
+    eye = np.eye(n)
+    return (eye[:, None, :] - eye[:, :, None]).reshape(n, n * n)
+
+
+def ties(n: int, tiny: float) -> FloatArray:
+    """Return what makes the first of equal logits the larger one, shape (1, n * n)."""
+    return np.tril(np.full((n, n), tiny), -1).reshape(1, n * n)
+
+
+def dft(length: int, n_bins: int, kind: str) -> FloatArray:
+    """Return cosines or sines of a transform of ``2 * n_bins`` samples, (length, n_bins)."""
+    phases = np.outer(np.arange(length), np.arange(n_bins)) % (2 * n_bins)
+    function = np.cos if kind == "cosine" else np.sin
+    return np.asarray(function(np.pi / n_bins * phases))
+
+
+def fold_chunks(length: int, shape: tuple[int, ...], step: int) -> list[tuple[int, ...]]:
+    """Return the first values of all folds inside a context, in chunks of one product each.
+
+    Parameters
+    ----------
+    length : int
+        Of the context.
+    shape : tuple of (E, L, H)
+    step : int
+        Distance of folds; the newest ends with the context.
+    """
+    n_experts, lookback, horizon = shape
+    starts = range(length - lookback - horizon, -1, -step)
+    size = max(1, _FOLD_COLUMNS // (n_experts * horizon))
+    return [tuple(starts[i : i + size]) for i in range(0, len(starts), size)]
+
+
+def fold_errors(w: FloatArray, length: int, starts: tuple[int, ...]) -> FloatArray:
+    """Return the matrix from a context to forecast minus target of every expert and fold.
+
+    Parameters
+    ----------
+    w : array of shape (E, L, H)
+    length : int
+    starts : tuple of int
+
+    Returns
+    -------
+    array of shape (length, E * n_folds * H)
+    """
+    n_experts, lookback, horizon = w.shape
+    out = np.zeros((length, n_experts, len(starts), horizon))
+    for i, start in enumerate(starts):
+        out[start : start + lookback, :, i] = w.transpose(1, 0, 2)
+        target = start + lookback + np.arange(horizon)
+        out[target, :, i, np.arange(horizon)] = -1.0
+    return out.reshape(length, -1)

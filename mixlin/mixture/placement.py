@@ -1,0 +1,159 @@
+"""A mixture's tensors on a backend: uploaded once, kept outside of estimators and pickles."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..backends import Backend, Tensor
+from ..layers import Block, Layer
+from ..routing import Gate
+from .record import Mixture
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class PlacedLayer(NamedTuple):
+    """One affine map; a bias that rides on the scale is the weight of a one-column product."""
+
+    weight: Tensor
+    bias: Tensor | None
+    activation: str | None
+    axis: int
+
+
+class PlacedBlock(NamedTuple):
+    """Layers in sequence, optionally around a residual connection."""
+
+    layers: tuple[PlacedLayer, ...]
+    residual: bool
+
+
+class PlacedEvidence(NamedTuple):
+    """A loss of every expert on the window itself."""
+
+    kind: str
+    weights: Tensor
+    exponent: float
+    step: int
+
+
+class PlacedGate(NamedTuple):
+    """From features to weights of the experts."""
+
+    layers: tuple[PlacedLayer, ...]
+    evidence: tuple[PlacedEvidence, ...]
+    top_k: int | None
+    temperature: float
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """What the forward pass computes with, on one backend.
+
+    Attributes
+    ----------
+    weights, bias : tensor of shape (G, K, E * H) and (G, E * H)
+        The one product; ``K`` counts the window's and the side columns.
+    lookback, n_side_columns : int
+    gate : PlacedGate or None
+    pre, post : tuple of PlacedBlock
+    foldable : bool
+        Whether channels may be forecast as rows of one channel: all of them share every tensor,
+        and no layer mixes them.
+    programs : dict
+        Compiled forward passes by the shapes that they take.
+    """
+
+    weights: Tensor
+    bias: Tensor | None
+    lookback: int
+    n_side_columns: int
+    gate: PlacedGate | None
+    pre: tuple[PlacedBlock, ...]
+    post: tuple[PlacedBlock, ...]
+    foldable: bool
+    programs: dict[tuple[tuple[int, ...] | None, ...], Callable[..., Tensor]] = field(
+        default_factory=dict
+    )
+
+
+_PLACED: weakref.WeakKeyDictionary[Mixture, weakref.WeakKeyDictionary[Backend, Placed]] = (
+    weakref.WeakKeyDictionary()
+)
+_PLACING = threading.RLock()
+
+
+def place(mixture: Mixture, backend: Backend) -> Placed:
+    """Return the mixture's tensors on the backend, uploaded at the first call.
+
+    Parameters
+    ----------
+    mixture : Mixture
+    backend : Backend
+
+    Returns
+    -------
+    Placed
+        Kept until the mixture or the backend is gone; never part of an estimator or a pickle.
+    """
+    with _PLACING:
+        table = _PLACED.setdefault(mixture, weakref.WeakKeyDictionary())
+        placed = table.get(backend)
+        if placed is None:
+            placed = table[backend] = _upload(mixture, backend)
+        return placed
+
+
+def _upload(mixture: Mixture, backend: Backend) -> Placed:
+    groups = {1}
+
+    def tensor(array: FloatArray | None) -> Tensor | None:
+        if array is None:
+            return None
+        groups.add(len(array))
+        return backend.put(np.ascontiguousarray(array))
+
+    def layer(la: Layer, riding: bool) -> PlacedLayer:
+        bias = la.bias[:, None] if riding and la.bias is not None else la.bias
+        axis = -1 if la.axis == "time" else -2
+        return PlacedLayer(tensor(la.weight), tensor(bias), la.activation, axis)
+
+    def blocks(chain: tuple[Block, ...]) -> tuple[PlacedBlock, ...]:
+        riding = mixture.normalization.scaled and not mixture.divides_by_scale
+        return tuple(
+            PlacedBlock(tuple(layer(la, riding) for la in block.layers), block.residual)
+            for block in chain
+        )
+
+    def gate_of(gate: Gate) -> PlacedGate:
+        return PlacedGate(
+            tuple(layer(la, False) for la in gate.layers),
+            tuple(
+                PlacedEvidence(e.kind, backend.put(e.weights), e.exponent, e.step)
+                for e in gate.evidence
+            ),
+            gate.top_k,
+            gate.temperature,
+        )
+
+    weights, bias = (tensor(array) for array in mixture.packed)
+    gate = None if mixture.gate is None else gate_of(mixture.gate)
+    pre, post = blocks(mixture.pre), blocks(mixture.post)
+    over_channels = any(la.axis == -2 for block in pre + post for la in block.layers)
+    return Placed(
+        weights=weights,
+        bias=bias,
+        lookback=mixture.lookback,
+        n_side_columns=mixture.n_side_columns,
+        gate=gate,
+        pre=pre,
+        post=post,
+        foldable=groups == {1} and not over_channels,
+    )
