@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,8 +64,8 @@ class Normalization:
         self,
         windows: npt.NDArray[np.floating],
         reference: FloatArray,
-        out: FloatArray | None = None,
-    ) -> tuple[FloatArray, FloatArray, FloatArray | None]:
+        out: npt.NDArray[Any] | None = None,
+    ) -> tuple[npt.NDArray[Any], FloatArray, FloatArray | None]:
         """Measure windows from their level.
 
         Parameters
@@ -78,7 +79,8 @@ class Normalization:
         Returns
         -------
         centered : array of shape (n_windows, n_channels, lookback)
-            Float64; ``out`` or a new array.
+            ``out`` or a new array of float64. Float32 windows may be measured from their last
+            value into ``out`` of float32.
         level : array of shape (n_windows or 1, n_channels or 1)
         scale : array of shape (n_windows, n_channels), or None
         """
@@ -90,10 +92,15 @@ class Normalization:
             windows = np.ascontiguousarray(windows, dtype=np.float64)  # one layout, one rounding
             averaging = np.full(windows.shape[2], 1.0 / windows.shape[2])
             level = windows @ averaging
+        single = out is not None and out.dtype == windows.dtype == np.float32
+        if single and self.level == "last" and not self.scaled:  # exact but for one rounding
+            return np.subtract(windows, windows[:, :, -1:], out=out), level, None
         centered = np.subtract(windows, level[:, :, None], out=out, dtype=np.float64)
         scale = self.scale_of(centered) if self.scaled else None
-        if self.level == "mean" and (scale is None or np.abs(level).max() > _FAR * scale.min()):
-            rest = centered @ averaging  # what the rounding of the mean left over
+        far = True if scale is None else np.abs(level) > _FAR * scale
+        if self.level == "mean" and np.any(far):
+            # what the rounding of the mean left over; of each window by itself
+            rest = np.where(far, centered @ averaging, 0.0)
             level = level + rest
             centered -= rest[:, :, None]
         return centered, level, scale

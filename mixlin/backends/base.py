@@ -48,6 +48,10 @@ class Backend(ABC):
         Whether one NaN or infinity among a product's inputs shows in its output.
     folds_channels : bool
         Whether rows of channels that share their weights arrive as ``(n * C, 1, K)``.
+    coarse : bool
+        Whether rounding is so coarse that windows arrive measured from their own mean, with the
+        distance to the reference level as one more column, where the model measures them from
+        a fixed level.
     rows_dtype : dtype
         The dtype in which :meth:`upload` takes rows without a copy.
     blocks_in_flight : int
@@ -59,6 +63,7 @@ class Backend(ABC):
     switches: ClassVar[tuple[str, ...]] = ()
     spreads_missing: bool = False
     folds_channels: bool = False
+    coarse: bool = False
     rows_dtype: npt.DTypeLike = np.float64
     blocks_in_flight: int = 1
 

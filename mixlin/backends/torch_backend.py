@@ -27,25 +27,27 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-def _blocks_of_rows(x: torch.Tensor) -> torch.Tensor:
-    """Pad the rows (..., R, K) with zeros to a multiple of the block."""
-    missing = -x.shape[-2] % _ROWS
-    return functional.pad(x, (0, 0, 0, missing)) if missing else x
+def _multiply(rows: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """Multiply rows (c, R, K), R a multiple of the block, by weights (G, K, M)."""
+    if len(w) > 1:
+        return torch.bmm(rows.expand(len(w), *rows.shape[1:]), w)
+    blocks = rows.reshape(-1, _ROWS, rows.shape[2])
+    return torch.bmm(blocks, w.expand(len(blocks), *w.shape[1:])).reshape(1, -1, w.shape[2])
 
 
 def _product(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """Multiply rows (n, C or 1, ..., K) by weights (G, K, M), G = 1 or C."""
-    n_columns, n_outputs = w.shape[1:]
-    if len(w) == 1:
-        rows = x.reshape(-1, n_columns)
-        padded = _blocks_of_rows(rows).reshape(-1, _ROWS, n_columns)
-        flat = torch.bmm(padded, w.expand(len(padded), n_columns, n_outputs))
-        return flat.reshape(-1, n_outputs)[: len(rows)].reshape(*x.shape[:-1], n_outputs)
-    by_channel = x.movedim(1, 0)
-    rows = by_channel.reshape(x.shape[1], -1, n_columns)
-    padded = _blocks_of_rows(rows).expand(len(w), -1, n_columns)
-    out = torch.bmm(padded, w)[:, : rows.shape[1]]
-    return out.reshape(len(w), *by_channel.shape[1:-1], n_outputs).movedim(0, 1)
+    by_channel = x[None] if len(w) == 1 else x.movedim(1, 0)
+    rows = by_channel.reshape(len(by_channel), -1, x.shape[-1])
+    n = rows.shape[1]
+    whole = n // _ROWS * _ROWS
+    parts = [_multiply(rows[:, :whole], w)] if whole or not n else []
+    if whole < n:
+        rest = functional.pad(rows[:, whole:], (0, 0, 0, whole + _ROWS - n))
+        parts.append(_multiply(rest, w)[:, : n - whole])
+    out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    out = out.reshape(len(w), *by_channel.shape[1:-1], w.shape[2])
+    return out[0] if len(w) == 1 else out.movedim(0, 1)
 
 
 class TorchBackend(Backend):

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..backends import available
@@ -79,11 +83,34 @@ def _models(options: argparse.Namespace) -> None:
 
 
 def _backends(options: argparse.Namespace) -> None:
-    reasons = available()
+    with _silence():
+        reasons = available()
     width = max(map(len, reasons))
     for name, reason in reasons.items():
         state = "available" if reason is None else f"not available: {' '.join(reason.split())}"
         print(f"{name:<{width}}  {state}")
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Drop what libraries print, which the table would drown in.
+
+    On the file descriptors, because ttnn logs its search for cards from C++, on stdout.
+    """
+    kept = []
+    sys.stdout.flush()
+    sys.stderr.flush()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for descriptor in (1, 2):
+            kept.append((os.dup(descriptor), descriptor))
+            os.dup2(nowhere, descriptor)
+        yield
+    finally:
+        for copy, descriptor in kept:
+            os.dup2(copy, descriptor)
+            os.close(copy)
+        os.close(nowhere)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends import Backend, Tensor, resolve
-from .placement import Placed, PlacedBlock, PlacedGate, place
+from .placement import Placed, PlacedBlock, PlacedGate, as_placed, place
 from .record import Mixture
-from .rows import Rows, columns_shape, measure_rows
+from .rows import Rows, measure_rows, new_columns
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -134,14 +134,15 @@ def _run_gate(
 
 def _check_and_place(
     mixture: Mixture, backend: Backend, windows: npt.NDArray[np.floating]
-) -> Placed:
+) -> tuple[Mixture, Placed]:
     _, n_channels, lookback = windows.shape
     if lookback != mixture.lookback or mixture.groups not in (1, n_channels):
         raise ValueError(
             f"windows must be (n_windows, {'n_channels' if mixture.groups == 1 else mixture.groups}"
             f", {mixture.lookback}); got {windows.shape}."
         )
-    return place(mixture, backend)
+    mixture = as_placed(mixture, backend)
+    return mixture, place(mixture, backend)
 
 
 def _upload(backend: Backend, rows: Rows) -> list[Tensor | None]:
@@ -182,10 +183,14 @@ def _finish(
     forecast = forecast.reshape(*shape, -1)
     if rows.factor is not None:
         forecast = forecast * rows.factor
+    if rows.bias is not None:
+        bias = rows.bias.astype(forecast.dtype, copy=False)
+        own = forecast.flags.writeable  # a result that was read back is nobody else's
+        forecast = np.add(forecast, bias, out=forecast if own else None)
     single = dtype == forecast.dtype == np.float32
     constant = rows.constant.astype(np.float32) if single else rows.constant
     if single and out is None and forecast.flags.writeable:
-        out = forecast  # a result that was read back is nobody else's
+        out = forecast
     forecast = np.add(forecast, constant, out=out, dtype=constant.dtype, casting="same_kind")
     return forecast.astype(dtype, copy=False) if out is None else out
 
@@ -222,7 +227,8 @@ def forward(
     ValueError
         If the windows or the extra columns don't fit to the mixture.
     """
-    placed = _check_and_place(mixture, backend, windows)
+    given = mixture
+    mixture, placed = _check_and_place(mixture, backend, windows)
     rows = measure_rows(mixture, placed, backend, windows, extra, timestamps)
     tensors = _upload(backend, rows)
     n, n_channels, _ = windows.shape
@@ -237,6 +243,8 @@ def forward(
 
     n_experts, steps = mixture.n_experts, mixture.weights.shape[3]
     experts = by_channel(computed.experts, n_experts, steps)
+    if rows.bias is not None:
+        experts = experts + rows.bias[:, :, None]
     if rows.factor is not None:
         experts = experts * rows.factor[:, :, None]
     gates = np.ones((n, 1, 1))
@@ -248,7 +256,7 @@ def forward(
         forecast,
         gates,
         (experts + rows.constant[:, :, None]).transpose(0, 1, 3, 2),
-        rows.level,
+        rows.level if mixture is given else given.reference[None, :],
         rows.scale,
         tuple(by_channel(e, n_experts) for e in computed.evidence),
     )
@@ -290,16 +298,16 @@ def predict_windows(
     """
     if backend is None:
         backend = resolve()
+    mixture, placed = _check_and_place(mixture, backend, windows)
     n, n_channels, lookback = windows.shape
     block = backend.rows_per_block(n_channels, lookback) or max(1, n)
     if n == 0:
         return np.empty((0, n_channels, mixture.horizon), dtype=dtype)
     # a single block keeps the array that was read back
     out = np.empty((n, n_channels, mixture.horizon), dtype=dtype) if block < n else None
+    in_flight = backend.blocks_in_flight
     # as many scratch blocks as the device may still be reading from
-    shape = columns_shape(mixture, windows[:block])
-    scratch = [np.empty(shape) for _ in range(backend.blocks_in_flight)]
-    placed = _check_and_place(mixture, backend, windows)
+    scratch = [new_columns(mixture, backend, windows[:block]) for _ in range(in_flight)]
     waiting: deque[tuple[slice, Tensor, Rows]] = deque()
 
     def read_back() -> None:
@@ -323,7 +331,7 @@ def predict_windows(
         )
         result = _forecast_program(placed, backend, _upload(backend, rows))
         waiting.append((some, result, rows))
-        if len(waiting) == backend.blocks_in_flight:
+        if len(waiting) == in_flight:
             read_back()
     while waiting:
         read_back()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -87,7 +87,46 @@ class Placed:
 _PLACED: weakref.WeakKeyDictionary[Mixture, weakref.WeakKeyDictionary[Backend, Placed]] = (
     weakref.WeakKeyDictionary()
 )
+_RECENTERED: weakref.WeakKeyDictionary[Mixture, Mixture] = weakref.WeakKeyDictionary()
 _PLACING = threading.RLock()
+
+
+class _Recentered(Mixture):
+    """A mixture of experts of a fixed level that are told how far the window's mean is from it."""
+
+    @property
+    def adds_level(self) -> bool:
+        return True
+
+
+def as_placed(mixture: Mixture, backend: Backend) -> Mixture:
+    """Return the mixture in the coordinates that the backend computes in.
+
+    With a fixed level m, ``m + (x - m) W = l + (x - l) W + (l - m) (1'W - 1)`` for any l. Where
+    rounding is coarse, l is the window's mean: what wanders is added on the host.
+
+    Parameters
+    ----------
+    mixture : Mixture
+    backend : Backend
+
+    Returns
+    -------
+    Mixture
+        The same function of the window, and the same object from call to call.
+    """
+    fixed_level = mixture.normalization.level == "none"
+    linear = not mixture.pre and not mixture.post
+    scored = mixture.gate is not None and mixture.gate.evidence
+    if not (backend.coarse and fixed_level and linear) or scored:
+        return mixture
+    with _PLACING:
+        if mixture not in _RECENTERED:
+            known = {f.name: getattr(mixture, f.name) for f in fields(mixture)}
+            known["normalization"] = replace(mixture.normalization, level="mean")
+            known["level_coef"] = mixture.weights.sum(axis=2) - 1.0
+            _RECENTERED[mixture] = _Recentered(**known)
+        return _RECENTERED[mixture]
 
 
 def place(mixture: Mixture, backend: Backend) -> Placed:

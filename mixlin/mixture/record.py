@@ -143,10 +143,15 @@ class Mixture:
         return plain and self.n_side_columns == 0 and not self.reference.any()
 
     @property
+    def adds_level(self) -> bool:
+        """Whether the host adds the window's level to the forecast, or the reference level."""
+        return self.level_coef is None
+
+    @property
     def bias_on_host(self) -> bool:
-        """Whether the bias is added with the reference level, one constant in float64."""
+        """Whether the bias is added on the host, which keeps channels' own out of the product."""
         plain = self.gate is None and not self.post and not self.divides_by_scale
-        return plain and self.normalization.level == "none" and self.bias is not None
+        return plain and self.bias is not None
 
     @property
     def n_side_columns(self) -> int:

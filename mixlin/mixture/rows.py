@@ -24,7 +24,9 @@ class Rows(NamedTuple):
         (n, C, 1) where biases of layers ride on it, else None. Features (n, 1 or C, F), or
         (n, 1 or C, H, F) with a gate per step, else None. Folded channels are rows.
     constant : array of shape (n or 1, C or 1, 1 or H)
-        Added to the forecast.
+        Added to the forecast last.
+    bias : array of shape (1, C or 1, H), or None
+        Added before, where it is not part of the constant.
     factor : array of shape (n, C, 1), or None
         The forecast is multiplied by it, before the constant is added.
     level, scale : array of shape (n or 1, C or 1), or None
@@ -34,16 +36,26 @@ class Rows(NamedTuple):
 
     arrays: tuple[npt.NDArray[np.floating] | None, ...]
     constant: FloatArray
+    bias: FloatArray | None
     factor: FloatArray | None
     level: FloatArray
     scale: FloatArray | None
     shared_gate: bool
 
 
-def columns_shape(mixture: Mixture, windows: npt.NDArray[np.floating]) -> tuple[int, int, int]:
-    """Return the shape of the columns of the one product."""
+def new_columns(
+    mixture: Mixture, backend: Backend, windows: npt.NDArray[np.floating]
+) -> npt.NDArray[np.floating]:
+    """Return where the columns of the one product are written.
+
+    Float64, but for float32 windows measured from their last value on an engine of float32: the
+    difference of two values is rounded once there, as it would be on the way to the engine.
+    """
     n, n_channels, lookback = windows.shape
-    return n, n_channels, lookback + mixture.n_side_columns
+    exact = mixture.normalization.level == "last" and not mixture.normalization.scaled
+    single = exact and not mixture.n_side_columns and windows.dtype == np.float32
+    dtype = np.float32 if single and backend.rows_dtype == np.float32 else np.float64
+    return np.empty((n, n_channels, lookback + mixture.n_side_columns), dtype=dtype)
 
 
 def measure_rows(
@@ -53,7 +65,7 @@ def measure_rows(
     windows: npt.NDArray[np.floating],
     extra: FloatArray | None,
     timestamps: npt.NDArray[np.datetime64] | None,
-    buffer: FloatArray | None = None,
+    buffer: npt.NDArray[np.floating] | None = None,
 ) -> Rows:
     """Measure a block of windows that were checked.
 
@@ -80,7 +92,7 @@ def measure_rows(
     if mixture.takes_windows and as_they_are:
         columns, level, scale = windows, reference, None
     else:
-        columns = buffer if buffer is not None else np.empty(columns_shape(mixture, windows))
+        columns = buffer if buffer is not None else new_columns(mixture, backend, windows)
         _, level, scale = mixture.normalization.measure(
             windows, mixture.reference, out=columns[:, :, :lookback]
         )
@@ -98,10 +110,13 @@ def measure_rows(
         plain = np.asarray(windows, dtype=np.float64)
         steps = mixture.weights.shape[3]  # that gates weigh; post may change their number
         features = mixture.gate.router.features(plain, timestamps, steps)
-    constant = (level if mixture.level_coef is None else reference)[:, :, None]
+    constant = (level if mixture.adds_level else reference)[:, :, None]
+    bias = None
     if mixture.bias_on_host:
         assert mixture.bias is not None
-        constant = constant + mixture.bias.transpose(1, 0, 2)
+        bias = mixture.bias.transpose(1, 0, 2)
+        if len(constant) == 1:  # the same for all windows
+            constant, bias = constant + bias, None
     factor = scale[:, :, None] if mixture.divides_by_scale and scale is not None else None
     shared = features is None or (features.shape[1] == 1 and not mixture.gate.evidence)  # type: ignore[union-attr]
 
@@ -109,7 +124,7 @@ def measure_rows(
     per_step_of_all = features is not None and features.ndim == 4 and features.shape[1] == 1
     if backend.folds_channels and placed.foldable and not per_step_of_all:
         arrays = tuple(None if a is None else _fold(a, n_channels) for a in arrays)
-    return Rows(arrays, constant, factor, level, scale, shared)
+    return Rows(arrays, constant, bias, factor, level, scale, shared)
 
 
 def _side_columns(

@@ -91,17 +91,17 @@ class Calls:
         bias: Any = None,
         relu: bool = False,
     ) -> Source:
-        options = {} if bias is None else {"bias": bias}
-        if relu:  # fused only where the grid of cores is given
+        options: dict[str, Any] = {} if bias is None else {"bias": bias}
+        batched = len(weight.shape) == 3
+        if batched and x.shape[0] == 1:
+            options["program_config"] = self.reusing_rows(x.shape, weight.shape)
+        fused = relu and not batched
+        if fused:  # only where the grid of cores is given
             options |= {"activation": "relu", "core_grid": self.card.device.core_grid}
-        if x.shape[0] == 1 and len(weight.shape) == 3:
-            options = {"program_config": self.reusing_rows(x.shape, weight.shape)}
         source = self.op(
             "linear", x, weight, shape=shape, compute_kernel_config=self.precision(), **options
         )
-        if relu and "program_config" in options:
-            source = self.op("relu", source, shape=shape)
-        return source
+        return self.op("relu", source, shape=shape) if relu and not fused else source
 
     def reusing_rows(self, rows: Sequence[int], weight: Sequence[int]) -> Any:
         """Return the program that multiplies one batch of rows by many of weights.

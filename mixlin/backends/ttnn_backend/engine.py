@@ -78,6 +78,7 @@ class TtnnBackend(Backend):
         plain = dtype in (None, "bfloat16") and not self.options
         self.device = None if plain and number == 0 else str(number)
         self.dtype = None if plain else dtype or "bfloat16"
+        self.coarse = dtype != "float32"
         self._rows_dtype = "float32" if dtype == "float32" else "bfloat16"
         self._weights_dtype = dtype or "bfloat16"
         self._memory = next((o for o in ("l1", "dram") if o in self.options), None)

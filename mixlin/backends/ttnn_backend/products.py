@@ -98,7 +98,8 @@ def mix(calls: Calls, x: Tile, w: Weight, b: Weight | None, g: Tile) -> Tile:
         return _mix_by_step(calls, x, w, b, g)
     total = x.source.shape[2]
     free_bias = b is None or x.ones is not None
-    if free_bias and _weigh_inputs(total, n_experts, horizon):
+    in_line = total % TILE == 0  # else a concatenation leaves the tiles
+    if free_bias and in_line and _weigh_inputs(total, n_experts, horizon):
         return _mix_inputs(calls, x, w, b, g)
     experts = product(calls, x, w, b)
     spread = calls.by_constant(
@@ -113,10 +114,12 @@ def mix(calls: Calls, x: Tile, w: Weight, b: Weight | None, g: Tile) -> Tile:
 def _mix_by_step(calls: Calls, x: Tile, w: Weight, b: Weight | None, g: Tile) -> Tile:
     n_experts, steps = g.width, g.steps
     experts = product(calls, x, w, b, by_step=n_experts)
-    groups, rows, _ = g.source.shape
-    shape = (groups, rows // steps, steps * n_experts)
-    source = calls.op("reshape", calls.whole(g), shape, shape=shape)
-    gates = Tile(source, g.n, g.channels, 0, shape[2])
+    gates = calls.whole(g)
+    if g.by_rows:
+        groups, rows, _ = gates.source.shape
+        shape = (groups, rows // steps, steps * n_experts)
+        gates = replace(gates, source=calls.op("reshape", gates, shape, shape=shape))
+    gates = replace(gates, stop=steps * n_experts, steps=0, by_rows=False)
     weighed = calls.binary("multiply", experts, gates)
     return calls.by_constant(
         weighed,

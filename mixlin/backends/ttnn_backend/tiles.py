@@ -62,11 +62,12 @@ class Source:
     @property
     def tensor(self) -> Any:
         """The tensor on the card."""
-        if self._tensor is None:
-            assert self.host is not None
-            config, self._lease = self.card.choose_memory(self.shape, self.dtype, self._memory)
-            self._tensor = self.card.upload(self.host, self.dtype, config)
-            self.host = None
+        with self.card.lock:
+            if self._tensor is None:
+                assert self.host is not None
+                config, self._lease = self.card.choose_memory(self.shape, self.dtype, self._memory)
+                self._tensor = self.card.upload(self.host, self.dtype, config)
+                self.host = None
         # ttnn answers the use of a tensor of a closed device with a crash
         if self._generation != self.card.generation or self.card.device is None:
             raise RuntimeError(
@@ -171,7 +172,8 @@ def pack(
         places.append((start, stop))
     # a column of ones makes biases rows of the weights; it is free where the last tile has room
     ones = stop if stop % TILE else None
-    host = np.zeros((groups, bucket(n), stop + (ones is not None)), dtype=np.float32)
+    # whole tiles, so that nothing on the card is ever out of line; they are there anyway
+    host = np.zeros((groups, bucket(n), tiles(stop) * TILE), dtype=np.float32)
     for array, (start, end) in zip(arrays, places, strict=True):
         flat = array.reshape(n, array.shape[1], -1)
         host[:, :n, start:end] = flat.transpose(1, 0, 2)

@@ -119,4 +119,6 @@ class Replay:
             card.tt.release_trace(card.device, trace)
 
         recording.trace, recording.result = card.capture(lambda: self._fn(*moved), release)
+        if staging is not None:  # it was filled on the first queue
+            recording.taken = card.tt.record_event(card.device, 0)
         return recording
