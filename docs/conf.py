@@ -28,7 +28,13 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "guide/results.md", "guide/ltsf_table.md", "sg_execution_times.rst"]
+exclude_patterns = [
+    "_build",
+    "guide/results.md",
+    "guide/ltsf_table.md",
+    "guide/engine_errors.md",
+    "sg_execution_times.rst",
+]
 default_role = "py:obj"
 
 # links into other projects need their indexes, and so the network

@@ -8,6 +8,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from .engines import as_parameters, excuse
+
 # before anything imports matplotlib: no test may open a window
 os.environ["MPLBACKEND"] = "Agg"
 
@@ -48,6 +50,20 @@ def data_home():
     return Path(home)
 
 
+@pytest.fixture(params=as_parameters())
+def engine(request):
+    """Run a test on every engine of :mod:`tests.engines`, on each by a name it is known by."""
+    chosen = request.param
+    reason = chosen.why_missing()
+    if reason is not None:
+        pytest.skip(reason)
+    excused = excuse(request.node.name)
+    if excused is not None:
+        request.applymarker(pytest.mark.xfail(reason=excused.why, strict=True))
+    with chosen.registered():
+        yield chosen
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         for mark in item.iter_markers("data"):
@@ -79,6 +95,11 @@ class DoctestsWithoutExtras:
 
     Doctests show pandas and matplotlib as users write them and can't call ``importorskip``.
     """
+
+    def pytest_ignore_collect(self, collection_path):
+        # the one module that needs its extra as a whole
+        torch_only = collection_path.name == "torch_backend.py"
+        return True if torch_only and importlib.util.find_spec("torch") is None else None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item):

@@ -622,6 +622,29 @@ def test_backends_are_listed_with_the_reason_why_one_is_missing(capsys, monkeypa
     assert "nowhere  not available: No module named 'no_such_module_here'" in lines
 
 
+def test_what_a_library_prints_while_it_looks_for_a_device_stays_out_of_the_table(
+    capfd, monkeypatch
+):
+    from mixlin import backends
+    from mixlin.backends.numpy_backend import NumpyBackend
+
+    def chatty():
+        for descriptor in (1, 2):  # as a library in C++ does
+            os.write(descriptor, b"driver: looking for chips\n")
+        return "there is\nno card"
+
+    monkeypatch.setattr(NumpyBackend, "why_unavailable", chatty)
+    monkeypatch.setattr(
+        backends, "_REGISTRY", {"card": "mixlin.backends.numpy_backend:NumpyBackend"}
+    )
+    assert main(["backends"]) == 0
+    captured = capfd.readouterr()
+    assert captured.out == "card  not available: there is no card\n"
+    assert captured.err == ""
+    os.write(2, b"heard\n")
+    assert capfd.readouterr().err == "heard\n"  # and only then
+
+
 def test_evaluate_prints_one_row_per_horizon(capsys):
     arguments = ["--model", "dlinear", "--lookback", "48", "--horizon", "12", "--horizon", "24"]
     assert main(["evaluate", "seasonal", *arguments]) == 0

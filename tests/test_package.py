@@ -205,7 +205,7 @@ CORE = {"mixlin"} | {
     {"scikit-learn": "sklearn"}.get(name, name) for name in re.findall(r'"([\w-]+)', CORE_BLOCK)
 }
 TORCH_FILES = {"backends/torch_backend.py", "solvers/gradient.py"}
-TTNN_FILES = {"backends/ttnn_backend.py"}
+TTNN_FILES = {"backends/ttnn_backend/engine.py"}
 
 
 def foreign_imports(source, *, deferred):

@@ -148,6 +148,14 @@ class Backend(ABC):
         """Return columns ``start ... stop - 1`` of rows."""
         return x[..., start:stop]
 
+    def rounded(self, array: FloatArray) -> FloatArray:
+        """Return what an array of weights becomes on the device, as a host array.
+
+        Asked of coarse engines only, whose weights are rounded so that errors of neighboring
+        lags cancel. An engine that can't tell returns the array itself.
+        """
+        return array
+
     @abstractmethod
     def put(self, array: FloatArray) -> Tensor:
         """Place a float64 host array on the device, in the dtype of the backend."""

@@ -13,41 +13,69 @@ from torch.nn import functional
 from .base import Backend, BackendMemoryError, BackendNotAvailableError, FloatArray
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
-# float32 products add in another order when the number of rows changes; blocks of one size make
-# a row's result independent of its neighbours, and are faster than one tall product
+# Products add in another order when the number of rows changes. Blocks of one size, at least two
+# at a time and none too small for the general kernel, make a row's result independent of its
+# neighbors, and are faster than one tall product.
 _ROWS = 32
+_LEAST_MULTIPLICATIONS = 400
 _BLOCK_ELEMENTS = 2**23  # 32 MiB of float32 columns
 
+
+def _gelu(x: torch.Tensor) -> torch.Tensor:
+    return 0.5 * x * (1.0 + torch.erf(x * 0.5**0.5))
+
+
+def _elu(x: torch.Tensor) -> torch.Tensor:
+    return torch.where(x > 0, x, torch.expm1(x.clamp(max=0.0)))
+
+
+def _sigmoid(x: torch.Tensor) -> torch.Tensor:
+    return 0.5 * (1.0 + torch.tanh(0.5 * x))
+
+
+# torch's own gelu, elu and sigmoid round the last few elements of an array in another way
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "relu": torch.relu,
-    "gelu": functional.gelu,
-    "elu": functional.elu,
+    "gelu": _gelu,
+    "elu": _elu,
     "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
+    "sigmoid": _sigmoid,
 }
 
 
-def _multiply(rows: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-    """Multiply rows (c, R, K), R a multiple of the block, by weights (G, K, M)."""
-    if len(w) > 1:
-        return torch.bmm(rows.expand(len(w), *rows.shape[1:]), w)
-    blocks = rows.reshape(-1, _ROWS, rows.shape[2])
-    return torch.bmm(blocks, w.expand(len(blocks), *w.shape[1:])).reshape(1, -1, w.shape[2])
+def _padded(rows: torch.Tensor, multiple: int) -> torch.Tensor:
+    """Pad rows (c, R, K) with zeros; R becomes a multiple, and not zero."""
+    n = rows.shape[1]
+    missing = multiple - n if n == 0 else -n % multiple
+    return functional.pad(rows, (0, 0, 0, missing)) if missing else rows
+
+
+def _shared_product(rows: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """Multiply rows (R, K) by weights (K, M) in blocks."""
+    size = _ROWS * -(-_LEAST_MULTIPLICATIONS // (_ROWS * w.numel()))
+    whole = len(rows) // (2 * size) * (2 * size)
+    parts = []
+    for part in (rows[:whole], rows[whole:]):  # only the rest is copied for its padding
+        if len(part):
+            blocks = _padded(part[None], 2 * size).reshape(-1, size, len(w))
+            product = torch.bmm(blocks, w.expand(len(blocks), *w.shape))
+            parts.append(product.reshape(-1, w.shape[1])[: len(part)])
+    if not parts:
+        return rows.new_empty((0, w.shape[1]))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _product(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """Multiply rows (n, C or 1, ..., K) by weights (G, K, M), G = 1 or C."""
-    by_channel = x[None] if len(w) == 1 else x.movedim(1, 0)
-    rows = by_channel.reshape(len(by_channel), -1, x.shape[-1])
-    n = rows.shape[1]
-    whole = n // _ROWS * _ROWS
-    parts = [_multiply(rows[:, :whole], w)] if whole or not n else []
-    if whole < n:
-        rest = functional.pad(rows[:, whole:], (0, 0, 0, whole + _ROWS - n))
-        parts.append(_multiply(rest, w)[:, : n - whole])
-    out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-    out = out.reshape(len(w), *by_channel.shape[1:-1], w.shape[2])
-    return out[0] if len(w) == 1 else out.movedim(0, 1)
+    n_outputs = w.shape[2]
+    if len(w) == 1:
+        return _shared_product(x.reshape(-1, x.shape[-1]), w[0]).reshape(*x.shape[:-1], n_outputs)
+    by_channel = x.movedim(1, 0)
+    rows = by_channel.reshape(x.shape[1], -1, x.shape[-1])
+    size = _ROWS * -(-_LEAST_MULTIPLICATIONS // (_ROWS * w[0].numel()))
+    padded = _padded(rows, 2 * size).expand(len(w), -1, -1)
+    out = torch.bmm(padded, w)[:, : rows.shape[1]]
+    return out.reshape(len(w), *by_channel.shape[1:-1], n_outputs).movedim(0, 1)
 
 
 class TorchBackend(Backend):

@@ -256,7 +256,7 @@ def forward(
         forecast,
         gates,
         (experts + rows.constant[:, :, None]).transpose(0, 1, 3, 2),
-        rows.level if mixture is given else given.reference[None, :],
+        rows.level if given.normalization.level != "none" else given.reference[None, :],
         rows.scale,
         tuple(by_channel(e, n_experts) for e in computed.evidence),
     )

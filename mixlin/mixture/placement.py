@@ -6,7 +6,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -91,19 +91,31 @@ _RECENTERED: weakref.WeakKeyDictionary[Mixture, Mixture] = weakref.WeakKeyDictio
 _PLACING = threading.RLock()
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class _Recentered(Mixture):
-    """A mixture of experts of a fixed level that are told how far the window's mean is from it."""
+    """A mixture whose columns are small: see :func:`as_placed`."""
+
+    level_on_host: bool = False
+    scale_origin: FloatArray = field(default_factory=lambda: np.zeros(1))
 
     @property
     def adds_level(self) -> bool:
-        return True
+        return self.level_on_host
+
+    @property
+    def scale_reference(self) -> FloatArray:
+        return self.scale_origin
 
 
 def as_placed(mixture: Mixture, backend: Backend) -> Mixture:
     """Return the mixture in the coordinates that the backend computes in.
 
-    With a fixed level m, ``m + (x - m) W = l + (x - l) W + (l - m) (1'W - 1)`` for any l. Where
-    rounding is coarse, l is the window's mean: what wanders is added on the host.
+    Where rounding is coarse, what is large and the same in all columns is added on the host:
+
+    - with a fixed level m, ``m + (x - m) W = l + (x - l) W + (l - m) (1'W - 1)`` for any l, and l
+      is the window's mean;
+    - a bias that cancels the scale, ``s c + d = (s - t) c + (d + t c)``, and t makes the new bias
+      small.
 
     Parameters
     ----------
@@ -115,18 +127,47 @@ def as_placed(mixture: Mixture, backend: Backend) -> Mixture:
     Mixture
         The same function of the window, and the same object from call to call.
     """
-    fixed_level = mixture.normalization.level == "none"
-    linear = not mixture.pre and not mixture.post
-    scored = mixture.gate is not None and mixture.gate.evidence
-    if not (backend.coarse and fixed_level and linear) or scored:
+    if not backend.coarse or mixture.pre or mixture.post:
         return mixture
     with _PLACING:
-        if mixture not in _RECENTERED:
-            known = {f.name: getattr(mixture, f.name) for f in fields(mixture)}
-            known["normalization"] = replace(mixture.normalization, level="mean")
-            known["level_coef"] = mixture.weights.sum(axis=2) - 1.0
-            _RECENTERED[mixture] = _Recentered(**known)
-        return _RECENTERED[mixture]
+        found = _RECENTERED.get(mixture)
+        if found is None:
+            found = _recentered(mixture)
+            if found is not mixture:  # a table must not hold its own keys
+                _RECENTERED[mixture] = found
+        return found
+
+
+def _recentered(mixture: Mixture) -> Mixture:
+    changes: dict[str, Any] = {}
+    scored = mixture.gate is not None and mixture.gate.evidence
+    if mixture.normalization.level == "none" and not scored:
+        changes["normalization"] = replace(mixture.normalization, level="mean")
+        changes["level_coef"] = mixture.weights.sum(axis=2) - 1.0
+    if mixture.scale_coef is not None and mixture.bias is not None:
+        c, d = np.broadcast_arrays(mixture.scale_coef, mixture.bias)
+        size = np.maximum((c * c).sum(axis=(1, 2)), np.finfo(np.float64).tiny)
+        changes["scale_origin"] = np.maximum(-(c * d).sum(axis=(1, 2)) / size, 0.0)
+        changes["bias"] = d + changes["scale_origin"][:, None, None] * c
+    if not changes:
+        return mixture
+    known = {f.name: getattr(mixture, f.name) for f in fields(mixture)}
+    on_host = mixture.adds_level or "level_coef" in changes
+    return _Recentered(**{**known, **changes}, level_on_host=on_host)
+
+
+def _rounded_along_lags(weights: FloatArray, lookback: int, backend: Backend) -> FloatArray:
+    """Round weights (G, K, M) from the newest lag on, carrying each error to the next older lag.
+
+    Windows change little from a lag to the next, so the errors of neighbors all but cancel.
+    """
+    out = np.array(weights)
+    carried = np.zeros_like(weights[:, 0])
+    for lag in range(lookback - 1, -1, -1):
+        wanted = weights[:, lag] + carried
+        out[:, lag] = backend.rounded(wanted)
+        carried = wanted - out[:, lag]
+    return out
 
 
 def place(mixture: Mixture, backend: Backend) -> Placed:
@@ -182,7 +223,10 @@ def _upload(mixture: Mixture, backend: Backend) -> Placed:
             gate.temperature,
         )
 
-    weights, bias = (tensor(array) for array in mixture.packed)
+    columns, packed_bias = mixture.packed
+    if backend.coarse and not mixture.pre:
+        columns = _rounded_along_lags(columns, mixture.lookback, backend)
+    weights, bias = tensor(columns), tensor(packed_bias)
     gate = None if mixture.gate is None else gate_of(mixture.gate)
     pre, post = blocks(mixture.pre), blocks(mixture.post)
     over_channels = any(la.axis == -2 for block in pre + post for la in block.layers)

@@ -148,6 +148,11 @@ class Mixture:
         return self.level_coef is None
 
     @property
+    def scale_reference(self) -> FloatArray:
+        """What the column of the window's scale is measured from, shape (1,) or (C,)."""
+        return np.zeros(1)
+
+    @property
     def bias_on_host(self) -> bool:
         """Whether the bias is added on the host, which keeps channels' own out of the product."""
         plain = self.gate is None and not self.post and not self.divides_by_scale

@@ -115,7 +115,7 @@ def measure_rows(
     if mixture.bias_on_host:
         assert mixture.bias is not None
         bias = mixture.bias.transpose(1, 0, 2)
-        if len(constant) == 1:  # the same for all windows
+        if mixture.normalization.level == "none":  # the same for all windows
             constant, bias = constant + bias, None
     factor = scale[:, :, None] if mixture.divides_by_scale and scale is not None else None
     shared = features is None or (features.shape[1] == 1 and not mixture.gate.evidence)  # type: ignore[union-attr]
@@ -142,7 +142,7 @@ def _side_columns(
         side.append(np.broadcast_to(from_reference, (n, n_channels, 1)))
     if mixture.scale_coef is not None:
         assert scale is not None
-        side.append(scale[:, :, None])
+        side.append((scale - mixture.scale_reference)[:, :, None])
     if mixture.extra_coef is not None:
         if extra is None or extra.shape[2] != mixture.extra_coef.shape[1]:
             got = "none" if extra is None else f"{extra.shape[2]}"

@@ -75,13 +75,17 @@ class Calls:
         source = self.matmul(x.source, constant, shape, added)
         return replace(x, source=source, stop=shape[2])
 
-    def constant(self, key: object, build: Callable[[], FloatArray]) -> Any:
+    def constant(
+        self, key: object, build: Callable[[], FloatArray], dtype: str | None = None
+    ) -> Any:
+        """Return a tensor that belongs to no model, placed at the first call."""
         card = self.card
+        dtype = dtype or self.dtype
         with card.lock:
-            if (key, self.dtype) not in card.constants:
-                memory = self.card.tt.DRAM_MEMORY_CONFIG
-                card.constants[key, self.dtype] = card.upload(build(), self.dtype, memory)
-            return card.constants[key, self.dtype]
+            if (key, dtype) not in card.constants:
+                memory = card.tt.DRAM_MEMORY_CONFIG
+                card.constants[key, dtype] = card.upload(build(), dtype, memory)
+            return card.constants[key, dtype]
 
     def matmul(
         self,
@@ -96,8 +100,10 @@ class Calls:
         if batched and x.shape[0] == 1:
             options["program_config"] = self.reusing_rows(x.shape, weight.shape)
         fused = relu and not batched
-        if fused:  # only where the grid of cores is given
-            options |= {"activation": "relu", "core_grid": self.card.device.core_grid}
+        if fused:
+            options["activation"] = "relu"
+        if fused or bias is not None:  # else ttnn takes a second operation for them
+            options["core_grid"] = self.card.device.core_grid
         source = self.op(
             "linear", x, weight, shape=shape, compute_kernel_config=self.precision(), **options
         )

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..base import Backend, BackendNotAvailableError, FloatArray
-from . import gates, products
+from . import gates, matrices, products
 from .calls import Calls
 from .card import TRACE_REGION, Card
 from .tiles import BUCKETS, Tile, Weight, pack
@@ -117,6 +117,10 @@ class TtnnBackend(Backend):
     def put(self, array: FloatArray) -> Weight:
         self.open()
         return Weight(array, self._weights_dtype)
+
+    def rounded(self, array: FloatArray) -> FloatArray:
+        # eight bits are rounded in blocks, which no element knows by itself
+        return array if self._weights_dtype == "bfloat8_b" else matrices.bfloat16(array)
 
     def upload(self, *arrays: FloatArray) -> tuple[Tile, ...]:
         self.open()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,15 +75,18 @@ def _masked(calls: Calls, logits: Tile, top_k: int) -> Tile:
     return replace(logits, source=source)
 
 
-def _scattered_top_k(calls: Calls, logits: Tile, top_k: int) -> Tile:
+def _scattered_top_k(calls: Calls, logits: Tile, top_k: int) -> Any:
+    """Return 1 where an expert is kept; scatter takes nothing finer than bfloat16."""
+    card = calls.card
     groups, rows, n_experts = logits.source.shape
-    _, indices = calls.card.call("topk", logits.source.tensor, top_k, -1, True, True)
-    zeros = calls.constant(
-        ("zeros", groups, rows, n_experts), lambda: np.zeros((groups, rows, n_experts))
-    )
-    ones = calls.constant(("ones", groups, rows, top_k), lambda: np.ones((groups, rows, top_k)))
-    source = calls.op("scatter", zeros, -1, indices, ones, shape=logits.source.shape)
-    return replace(logits, source=source)
+    _, indices = card.call("topk", logits.source.tensor, top_k, -1, True, True)
+    full, kept = (groups, rows, n_experts), (groups, rows, top_k)
+    zeros = calls.constant(("zeros", full), lambda: np.zeros(full), "bfloat16")
+    ones = calls.constant(("ones", kept), lambda: np.ones(kept), "bfloat16")
+    mask = card.call("scatter", zeros, -1, indices, ones)
+    if calls.dtype != "bfloat16":
+        mask = card.call("typecast", mask, getattr(card.tt, calls.dtype))
+    return mask
 
 
 def power(calls: Calls, x: Tile, n_bins: int) -> Tile:

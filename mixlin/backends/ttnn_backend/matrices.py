@@ -1,4 +1,4 @@
-"""Matrices that turn sums, copies and comparisons into products, which is what the card is fast at.
+"""Weights in the forms of products, and matrices that turn sums, copies and comparisons into them.
 
 All are host arrays; the 0/1 matrices are exact in every dtype.
 """
@@ -11,6 +11,14 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 
 _FOLD_COLUMNS = 8192  # of one product of a back-test; bounds the memory of its errors
+
+
+def bfloat16(array: npt.NDArray[np.floating]) -> FloatArray:
+    """Round to the nearest value with eight significant bits, ties to even."""
+    bits = np.asarray(array, dtype=np.float32).view(np.uint32)
+    bits = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & 0xFFFF0000
+    rounded: FloatArray = bits.astype(np.uint32).view(np.float32).astype(np.float64)
+    return rounded
 
 
 def embedded(

@@ -1,0 +1,231 @@
+"""Fitted forecasters forecast the same on every engine, whatever the level of their series."""
+
+import copy
+import functools
+import inspect
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+import mixlin
+from mixlin.base import BaseForecaster
+from mixlin.datasets import make_seasonal
+
+from .engines import ENGINES, assert_parity
+
+LOOKBACK, HORIZON, CHANNELS = 168, 24, 5
+LEVELS = [0.0, 1e3, 1e6]  # of the series, in units of their spread
+
+FORECASTERS = {
+    name: cls
+    for name in mixlin.__all__
+    if inspect.isclass(cls := getattr(mixlin, name)) and issubclass(cls, BaseForecaster)
+}
+NORMALIZED = ("LinearForecaster", "DLinearForecaster")  # those that have the parameter
+MODELS = [
+    *((name, {"normalization": n}) for name in NORMALIZED for n in (None, "last", "mean", "revin")),
+    *((name, {}) for name in FORECASTERS if name not in NORMALIZED),
+    ("RLinearForecaster", {"fit_intercept": True}),
+]
+IDS = ["-".join([name, *(f"{k}={v}" for k, v in params.items())]) for name, params in MODELS]
+
+
+@functools.cache
+def series(level=0.0):
+    """Return realistic loads, one channel of them small, ``level`` spreads from zero."""
+    data = make_seasonal(24 * 7 * 8, CHANNELS, random_state=0).data
+    data = (data - data.mean(axis=0)) / data.std(axis=0) + level
+    data[:, -1] *= 1e-3
+    data.flags.writeable = False
+    return data
+
+
+@functools.cache
+def fitted(name, params, individual, many, level=0.0):
+    """Fit a forecaster on a series or on windows of one channel; it is only read afterwards."""
+    model = FORECASTERS[name](LOOKBACK, HORIZON, individual=individual, **dict(params))
+    train = series(level)[: 24 * 7 * 6]
+    if many:
+        return model.fit(train)
+    windows = np.lib.stride_tricks.sliding_window_view(train[:, 0], LOOKBACK + HORIZON)
+    return model.fit(windows[:, :LOOKBACK], windows[:, LOOKBACK:])
+
+
+def unseen(many, level=0.0):
+    test = series(level)[24 * 7 * 6 :]
+    windows = np.lib.stride_tricks.sliding_window_view(test, LOOKBACK, axis=0)[::7]
+    return np.ascontiguousarray(windows.transpose(0, 2, 1) if many else windows[:, 0])
+
+
+def channels_first(forecasts):
+    return forecasts.reshape(len(forecasts), HORIZON, -1).transpose(2, 0, 1)
+
+
+def assert_same_forecasts(engine, actual, expected, level=0.0):
+    """Compare every channel in units of the spread of its own forecasts."""
+    assert actual.shape == expected.shape
+    assert actual.dtype == expected.dtype
+    # forecasts are as far from zero as the series, and are rounded there once on every engine
+    tolerance = max(engine.fitted, 2 * np.spacing(level))
+    for channel, reference in zip(channels_first(actual), channels_first(expected), strict=True):
+        assert_parity(channel, reference, tolerance, unit=float(reference.std()))
+
+
+def on(engine, model):
+    """Return the same fitted model on another engine."""
+    return pickle.loads(pickle.dumps(model)).set_params(backend=engine.spec)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("individual", [False, "partial", True])
+@pytest.mark.parametrize(("name", "params"), MODELS, ids=IDS)
+def test_forecasts_of_many_channels_equal_those_of_numpy(engine, name, params, individual, level):
+    model = fitted(name, tuple(params.items()), individual, True, level)
+    X = unseen(True, level)
+    assert_same_forecasts(engine, on(engine, model).predict(X), model.predict(X), level)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("name", "params"), MODELS, ids=IDS)
+def test_forecasts_of_windows_equal_those_of_numpy(engine, name, params, level):
+    model = fitted(name, tuple(params.items()), False, False, level)
+    X = unseen(False, level)
+    assert_same_forecasts(engine, on(engine, model).predict(X), model.predict(X), level)
+
+
+@pytest.mark.parametrize("individual", [False, "partial", True])
+@pytest.mark.parametrize("name", FORECASTERS)
+def test_series_are_continued_alike(engine, name, individual):
+    model = fitted(name, (), individual, True)
+    other = on(engine, model)
+    assert_same_forecasts(engine, other.predict()[None], model.predict()[None])
+    contexts = [series()[:200], series()[-300:-50]]
+    for actual, expected in zip(other.predict(contexts), model.predict(contexts), strict=True):
+        assert_same_forecasts(engine, actual[None], expected[None])
+    actual, expected = other.predict_interval(contexts[0]), model.predict_interval(contexts[0])
+    for side in (0, 1):
+        assert_same_forecasts(engine, actual[None, ..., side], expected[None, ..., side])
+    assert other.score(series()[-300:]) == pytest.approx(
+        model.score(series()[-300:]), abs=10 * engine.fitted
+    )
+
+
+@pytest.mark.parametrize("many", [True, False])
+@pytest.mark.parametrize("name", FORECASTERS)
+def test_forecasts_have_the_dtype_of_their_windows(engine, name, many):
+    model = fitted(name, (), False, many, 1e3)
+    X = unseen(many, 1e3).astype(np.float32)
+    expected = model.predict(X.astype(np.float64))
+    actual = on(engine, model).predict(X)
+    assert actual.dtype == np.float32
+    for channel, reference in zip(channels_first(actual), channels_first(expected), strict=True):
+        # one rounding of a forecast that is far from zero, and of what is added there
+        allowed = engine.fitted * reference.std() + 1.5 * np.spacing(np.float32(reference.max()))
+        assert np.abs(channel - reference).max() <= allowed
+
+
+@pytest.mark.parametrize("name", FORECASTERS)
+def test_a_horizon_may_be_shortened(engine, name):
+    model = on(engine, fitted(name, (), False, True))
+    X = unseen(True)
+    assert (model.predict(X, horizon=5) == model.predict(X)[:, :5]).all()
+
+
+@pytest.mark.parametrize("individual", [False, True])
+@pytest.mark.parametrize("name", FORECASTERS)
+def test_neighbors_do_not_matter(engine, name, individual):
+    model = on(engine, fitted(name, (), individual, True))
+    X = unseen(True)
+    expected = model.predict(X)
+    others = X[::-1] * 1e4
+    others[7] = X[7]
+    assert (model.predict(others)[7] == expected[7]).all()
+    assert not (model.predict(others)[8] == expected[8]).any()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("many", [True, False])
+@pytest.mark.parametrize("name", FORECASTERS)
+def test_missing_values_are_refused(engine, name, many, bad):
+    model = on(engine, fitted(name, (), False, many))
+    X = unseen(many)
+    model.predict(X)
+    X[3, LOOKBACK // 2] = bad
+    with pytest.raises(ValueError, match="NaN" if np.isnan(bad) else "infinity"):
+        model.predict(X)
+
+
+@pytest.mark.filterwarnings("error")
+def test_windows_may_be_read_only_strided_or_mapped_from_a_file(engine, tmp_path):
+    model = on(engine, fitted("LinearForecaster", (), False, True))
+    X = unseen(True)
+    expected, kept = model.predict(X), X.copy()
+    frozen = X.copy()
+    frozen.flags.writeable = False
+    np.save(tmp_path / "windows.npy", X)
+    mapped = np.load(tmp_path / "windows.npy", mmap_mode="r")
+    strided = np.repeat(X, 2, axis=1)[:, ::2]
+    for view in (frozen, mapped, strided, np.asfortranarray(X)):
+        assert_same_forecasts(engine, model.predict(view), expected)
+    single = fitted("LinearForecaster", (), False, False)
+    frozen = unseen(False)
+    frozen.flags.writeable = False
+    on(engine, single).predict(frozen)
+    assert (kept == X).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_forecasts_belong_to_the_caller(engine):
+    model = on(engine, fitted("LinearForecaster", (), False, True))
+    for X in (unseen(True), unseen(True).astype(np.float32)):
+        first = model.predict(X)
+        kept = first.copy()
+        first += 1.0
+        assert (model.predict(X) == kept).all()
+
+
+def test_threads_share_an_estimator(engine):
+    model = on(engine, fitted("DLinearForecaster", (("normalization", "revin"),), True, True))
+    X = unseen(True)
+    expected = [model.predict(X[:n]) for n in range(1, 9)]
+    fresh = on(engine, model)
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            found = list(pool.map(lambda n: fresh.predict(X[:n]), range(1, 9)))
+            assert all((a == b).all() for a, b in zip(found, expected, strict=True))
+
+
+def test_models_carry_their_engine_by_name(engine, tmp_path):
+    model = clone(on(engine, fitted("RLinearForecaster", (), "partial", True)))
+    assert model.backend == engine.spec
+    model.fit(series())
+    expected = model.predict()
+    model.save(tmp_path / "model.safetensors")
+    loaded = mixlin.load(tmp_path / "model.safetensors")
+    copied = pickle.loads(pickle.dumps(model))
+    for again in (loaded, copied, clone(model).set_params(backend=engine.backend).fit(series())):
+        assert (again.predict() == expected).all()
+    assert pickle.loads(pickle.dumps(engine.backend)) is engine.backend
+    assert clone(engine.backend) is engine.backend
+    assert copy.deepcopy(engine.backend) is engine.backend
+    assert engine.backend.spec == engine.spec
+    with mixlin.config_context(backend=engine.spec):
+        assert (model.set_params(backend=None).predict() == expected).all()
+    with mixlin.config_context(backend="numpy"):
+        assert_same_forecasts(engine, expected[None], model.predict()[None])
+
+
+def test_other_weights_are_noticed():
+    """What the comparisons above would not let pass."""
+    engine = max(ENGINES, key=lambda e: e.fitted)
+    model = fitted("LinearForecaster", (), False, True)
+    X = unseen(True)
+    expected = model.predict(X)
+    other = pickle.loads(pickle.dumps(model))
+    weights = other.plan_.mixture().weights
+    weights[0, 0, 5, 3] += 100 * engine.fitted
+    with pytest.raises(AssertionError, match="off by"):
+        assert_same_forecasts(engine, other.predict(X), expected)

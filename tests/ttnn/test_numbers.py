@@ -1,0 +1,228 @@
+"""Forecasts of fitted models in the card's formats stay near those of numpy in float64."""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+import mixlin
+from mixlin.datasets import fetch_ett, fetch_exchange_rate, fetch_illness
+from mixlin.layers import Layer
+from mixlin.mixture import predict_windows
+from mixlin.routing import Gate
+from tests.mixture_cases import HourRouter
+from tests.ttnn.make_models import FILES, FOLDER, TRAIN, fit, series, windows
+from tests.ttnn.watched import TABLES
+
+LEVELS = (0.0, 1e3, 1e6)
+DTYPES = ("bfloat16", "float32", "bfloat8_b")
+
+
+class Errors(NamedTuple):
+    """Of forecasts; all but the first as a share of the standard deviation of all forecasts."""
+
+    pcc: float
+    rms: float
+    tail: float  # 99.9 % of the errors are smaller
+    largest: float
+
+
+# weights of bfloat8_b have 7 bits, with an exponent that 16 of them share
+BOUNDS = {
+    "bfloat16": Errors(0.999, 0.005, 0.02, np.inf),
+    "float32": Errors(0.999999, 1e-5, 1e-4, np.inf),
+    "bfloat8_b": Errors(0.999, 0.02, 0.10, np.inf),
+}
+
+
+def errors_of(actual, expected):
+    assert actual.shape == expected.shape
+    assert np.isfinite(actual).all()
+    center, spread = expected.mean(), expected.std()
+    actual, expected = (actual - center).ravel() / spread, (expected - center).ravel() / spread
+    off = np.abs(actual - expected)
+    return Errors(
+        float(np.corrcoef(actual, expected)[0, 1]),
+        float(np.sqrt(np.mean(off**2))),
+        float(np.quantile(off, 0.999)),
+        float(off.max()),
+    )
+
+
+def assert_near(found, dtype):
+    bound = BOUNDS[dtype]
+    assert found.pcc >= bound.pcc, f"{dtype}: correlation {found.pcc}"
+    assert found.rms <= bound.rms, f"{dtype}: RMS error {found.rms:.3%}"
+    assert found.tail <= bound.tail, f"{dtype}: 99.9 % of the errors are up to {found.tail:.3%}"
+
+
+def check(title, level, dtype, actual, expected):
+    found = errors_of(actual, expected)
+    shares = (f"{100 * share:.2g}" for share in found[1:])
+    TABLES["numbers"].add(
+        title, level if isinstance(level, str) else f"{level:g}", dtype, f"{found.pcc:.6f}", *shares
+    )
+    assert_near(found, dtype)
+
+
+def oldest_lag_moved(mixture, expected, X):
+    """Return the mixture with weights that move forecasts by ten bounds, in the RMS."""
+
+    def moved(by):
+        weights = mixture.weights.copy()
+        weights[:, :, 0] += by
+        return dataclasses.replace(mixture, weights=weights)
+
+    effect = errors_of(predict_windows(moved(1.0), X), expected).rms
+    return moved(10 * BOUNDS["bfloat16"].rms / effect)
+
+
+# -- forecasters -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", FILES)
+def test_models_that_were_fitted_elsewhere_come_as_files(computed, name, dtype):
+    _, parameters, level = FILES[name]
+    model = mixlin.load(FOLDER / f"{name}.safetensors")
+    X = windows(level, parameters["lookback"])
+    expected = model.set_params(backend="numpy").predict(X)
+    actual = model.set_params(backend=computed(dtype)).predict(X)
+    assert actual.dtype == expected.dtype
+    check(f"{name}.safetensors", level, dtype, actual, expected)
+
+
+@functools.cache
+def fitted(name, level):
+    cls, parameters, _ = FILES[name]
+    return fit(cls, parameters, level)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", FILES)
+def test_models_that_were_fitted_here(computed, name, level, dtype):
+    model = fitted(name, level)
+    X = windows(level, model.lookback_)
+    expected = model.set_params(backend="numpy").predict(X)
+    actual = model.set_params(backend=computed(dtype)).predict(X)
+    check(
+        type(model).__name__ + " of channels" * (name == "channels"), level, dtype, actual, expected
+    )
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_moved_weight_is_noticed(computed, name):
+    model = fitted(name, 0.0)
+    X = np.ascontiguousarray(windows(0.0, model.lookback_).swapaxes(1, 2))
+    mixture, backend = model.plan_.mixture(), computed()
+    expected = predict_windows(mixture, X)
+    assert_near(errors_of(predict_windows(mixture, X, backend), expected), "bfloat16")
+    moved = predict_windows(oldest_lag_moved(mixture, expected, X), X, backend)
+    with pytest.raises(AssertionError, match=r"correlation|RMS error"):
+        assert_near(errors_of(moved, expected), "bfloat16")
+
+
+# -- a mixture ---------------------------------------------------------------------------------
+
+
+def mixture_of_four(data, lookback, horizon):
+    """Return experts of four parts of a series, weighed by the hour."""
+    parts = np.array_split(data, 4)
+    models = [
+        mixlin.DLinearForecaster(lookback, horizon, normalization="mean").fit(part)
+        for part in parts
+    ]
+    mixtures = [model.plan_.mixture() for model in models]
+    rng = np.random.default_rng(0)
+    gate = Gate(HourRouter(), (Layer(rng.normal(size=(1, 3, 4)), rng.normal(size=(1, 4))),))
+    weights = np.concatenate([m.weights for m in mixtures], axis=1)
+    biases = [m.bias for m in mixtures]
+    bias = None if any(b is None for b in biases) else np.concatenate(biases, axis=1)
+    return dataclasses.replace(mixtures[0], weights=weights, bias=bias, gate=gate)
+
+
+def hours(n, n_steps, stride):
+    start = np.datetime64("2024-03-01T00", "h") + stride * np.arange(n)
+    return start[:, None] + np.arange(n_steps)
+
+
+@functools.cache
+def synthetic_mixture(level):
+    return mixture_of_four(series(level)[:TRAIN], 96, 96)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_mixture_of_four_experts(computed, level, dtype):
+    mixture = synthetic_mixture(level)
+    X = np.ascontiguousarray(windows(level, 96).swapaxes(1, 2))
+    stamps = hours(len(X), 96 + 96, 29)
+    expected = predict_windows(mixture, X, timestamps=stamps)
+    actual = predict_windows(mixture, X, computed(dtype), timestamps=stamps)
+    check("four DLinear experts, by the hour", level, dtype, actual, expected)
+    alone = dataclasses.replace(mixture, weights=mixture.weights[:, ::-1])
+    other = predict_windows(alone, X, timestamps=stamps)
+    with pytest.raises(AssertionError, match=r"correlation|RMS error"):  # the experts do differ
+        assert_near(errors_of(other, expected), dtype)
+
+
+# -- benchmark data ----------------------------------------------------------------------------
+
+BENCHMARKS = {
+    "ETTh1": (functools.partial(fetch_ett, "ETTh1"), "ETTh1.csv", 336, 96),
+    "exchange": (fetch_exchange_rate, "exchange_rate.txt", 336, 96),
+    "illness": (fetch_illness, "national_illness.csv", 104, 24),
+}
+
+
+@functools.cache
+def benchmark(name):
+    """Return the training rows and windows (n, lookback, channels) of the last fifth."""
+    fetch, _, lookback, _ = BENCHMARKS[name]
+    data = np.asarray(fetch(download_if_missing=False).data, dtype=np.float64)
+    cut = len(data) * 4 // 5
+    rolling = np.lib.stride_tricks.sliding_window_view(data[cut:], lookback, axis=0)
+    chosen = rolling[:: max(1, len(rolling) // 24)]
+    return data[:cut], np.ascontiguousarray(chosen.transpose(0, 2, 1))
+
+
+MODELS = ("LinearForecaster", "NLinearForecaster", "DLinearForecaster", "RLinearForecaster")
+
+
+@functools.cache
+def fitted_to_benchmark(name, model):
+    _, _, lookback, horizon = BENCHMARKS[name]
+    train, _ = benchmark(name)
+    if model == "mixture":
+        return mixture_of_four(train, lookback, horizon)
+    return getattr(mixlin, model)(lookback, horizon).fit(train)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("model", [*MODELS, "mixture"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.data(file))
+        for name, (_, file, *_) in BENCHMARKS.items()
+    ],
+)
+def test_benchmark_data(computed, name, model, dtype):
+    _, X = benchmark(name)
+    fitted_model, backend = fitted_to_benchmark(name, model), computed(dtype)
+    if model == "mixture":
+        X = np.ascontiguousarray(X.swapaxes(1, 2))
+        stamps = hours(len(X), X.shape[2] + fitted_model.horizon, 7)
+        expected = predict_windows(fitted_model, X, timestamps=stamps)
+        actual = predict_windows(fitted_model, X, backend, timestamps=stamps)
+    else:
+        expected = fitted_model.set_params(backend="numpy").predict(X)
+        actual = fitted_model.set_params(backend=backend).predict(X)
+    # channels have different units: each is measured in its own
+    axis = 1 if model == "mixture" else 2
+    center, unit = (f(expected, axis=(0, 3 - axis), keepdims=True) for f in (np.mean, np.std))
+    actual, expected = (actual - center) / unit, (expected - center) / unit
+    check(f"{name}, {model}", "data", dtype, actual, expected)
