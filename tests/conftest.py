@@ -59,7 +59,9 @@ def engine(request):
         pytest.skip(reason)
     excused = excuse(request.node.name)
     if excused is not None:
-        request.applymarker(pytest.mark.xfail(reason=excused.why, strict=True))
+        request.applymarker(
+            pytest.mark.xfail(raises=AssertionError, reason=excused.why, strict=True)
+        )
     with chosen.registered():
         yield chosen
 

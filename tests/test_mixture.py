@@ -293,6 +293,9 @@ def test_no_windows_give_no_forecasts(engine):
     out = predict_windows(mixture, windows[:0], engine.backend, dtype=np.float32)
     assert out.shape == (0, C, H)
     assert out.dtype == np.float32
+    assert forward(mixture, engine.backend, windows[:0]).shape == (0, C, H)
+    parts = forward(mixture, engine.backend, windows[:0], parts=True)
+    assert parts.experts.shape == (0, C, H, E)
 
 
 class LateBackend(NumpyBackend):
@@ -516,6 +519,20 @@ def test_placed_weights_go_with_the_mixture():
     del mixture
     gc.collect()
     assert held() is None
+
+
+def test_placed_weights_wait_for_no_collector():
+    mixture, windows, _ = build("window_gates")
+    backend = CountingBackend()
+    predict_windows(mixture, windows, backend)
+    held = weakref.ref(place(mixture, backend).weights)
+    gc.collect()
+    gc.disable()  # memory of a device is no reason for Python to look for cycles
+    try:
+        del mixture
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 def test_placed_weights_go_with_the_backend():

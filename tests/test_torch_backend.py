@@ -295,7 +295,10 @@ def test_one_engine_has_one_spec_and_one_instance(instances, canonical, specs):
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        ("torch:gpu", r"no device 'gpu'; accepted: 'cpu', 'cuda', 'cuda:0', 'mps'"),
+        (
+            "torch:gpu",
+            r"no device 'gpu'; accepted: 'cpu', 'cuda', 'cuda:0' and further numbers, 'mps'",
+        ),
         ("torch:cpu:float16", r"in float32 or float64; got dtype='float16'"),
         ("torch:cuda:0:bfloat16", r"in float32 or float64; got dtype='bfloat16'"),
         ("torch:float64", r"no device 'float64'"),
@@ -316,14 +319,21 @@ def test_what_torch_has_not_is_refused(spec, sentence):
 @NO_CUDA
 @pytest.mark.parametrize("spec", ["torch:cuda", "torch:cuda:0", "torch:cuda:0:float64"])
 def test_a_device_that_is_not_here_is_named(instances, spec):
-    sentence = rf"backend '{spec}' needs a CUDA device.*is_available\(\) is False.*backend='torch'"
     backend = resolve(spec)  # a spec may travel through a machine that could not run it
+    sentence = (
+        rf"backend '{backend.spec}' needs a CUDA device.*is_available\(\) is False.*backend='torch'"
+    )
     assert pickle.loads(pickle.dumps(backend)) is backend
     model = mixlin.LinearForecaster(4, 2, backend=spec).fit(np.sin(np.arange(40.0)))
     for use in (model.predict, backend.open, lambda: backends.open(spec)):
         with pytest.raises(BackendNotAvailableError, match=sentence):
             use()
     assert np.isfinite(model.set_params(backend="torch").predict()).all()
+
+
+def test_the_first_device_has_one_spec():
+    assert resolve("torch:cuda") is resolve("torch:cuda:0")
+    assert resolve("torch:cpu:0") is resolve("torch")
 
 
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="this machine has Apple's Metal")

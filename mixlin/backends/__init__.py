@@ -75,10 +75,10 @@ def _load(name: str) -> type[Backend]:
     try:
         return _find(name)
     except ImportError as error:
-        usable = [other for other, reason in available().items() if reason is None]
         raise BackendNotAvailableError(
             f"backend {name!r} is not available here: {error}. Install what it needs "
-            f"(pip install 'mixlin[{name}]'), or choose one of {usable}."
+            f"(pip install 'mixlin[{name}]'), or choose another; mixlin.backends.available() says "
+            "what can be used."
         ) from error
 
 

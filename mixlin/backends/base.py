@@ -54,6 +54,8 @@ class Backend(ABC):
         a fixed level.
     rows_dtype : dtype
         The dtype in which :meth:`upload` takes rows without a copy.
+    equal_blocks : bool
+        Whether the last block of rows should be as large as the others.
     blocks_in_flight : int
         How many row blocks may be uploaded before the first one is read back.
     """
@@ -65,6 +67,7 @@ class Backend(ABC):
     folds_channels: bool = False
     coarse: bool = False
     rows_dtype: npt.DTypeLike = np.float64
+    equal_blocks: bool = False
     blocks_in_flight: int = 1
 
     def __init__(
@@ -100,6 +103,12 @@ class Backend(ABC):
         return resolve, (self.spec,)
 
     def __sklearn_clone__(self) -> Backend:
+        return self
+
+    def __copy__(self) -> Backend:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Backend:
         return self
 
     def __enter__(self) -> Backend:

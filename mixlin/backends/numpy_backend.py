@@ -139,7 +139,7 @@ class NumpyBackend(Backend):
         self, x: Float64Array, w: Float64Array, b: Float64Array | None, g: Float64Array
     ) -> Float64Array:
         experts = self.linear(x, w, b)
-        experts = experts.reshape(*experts.shape[:-1], g.shape[-1], -1)
+        experts = experts.reshape(*experts.shape[:2], g.shape[-1], w.shape[2] // g.shape[-1])
         if g.ndim == 3:
             mixed: Float64Array = np.matmul(g[:, :, None, :], experts)[:, :, 0, :]
         else:

@@ -106,22 +106,19 @@ class TorchBackend(Backend):
         self, device: str | None = None, dtype: str | None = None, options: Sequence[str] = ()
     ) -> None:
         super().__init__(device, dtype, options)
-        try:
-            self._device = torch.device(device or "cpu")
-        except RuntimeError as error:
+        kind, _, number = (device or "cpu").partition(":")
+        if kind not in ("cpu", "cuda", "mps") or not (number or "0").isdecimal():
             raise ValueError(
-                f"backend 'torch' has no device {device!r}; accepted: 'cpu', 'cuda', 'cuda:0', "
-                "'mps' and what else torch.device takes."
-            ) from error
-        if self._device.type == "mps" and dtype == "float64":
+                f"backend 'torch' has no device {device!r}; accepted: 'cpu', 'cuda', 'cuda:0' and "
+                "further numbers, 'mps'."
+            )
+        if kind == "mps" and dtype == "float64":
             raise ValueError("backend 'torch:mps' has no float64; use 'torch:mps:float32'.")
         # one engine has one spec, however it was asked for
-        self.dtype = None if dtype == "float32" and not self.options else dtype
-        self.device = None if device == "cpu" and not self.dtype and not self.options else device
-        if (self.dtype or self.options) and device is None:
-            self.device = "cpu"
-        if self.options and dtype is None:
-            self.dtype = "float32"
+        name = f"cuda:{int(number or 0)}" if kind == "cuda" else kind
+        self._device = torch.device(name)
+        self.dtype = None if dtype in (None, "float32") and not self.options else dtype or "float32"
+        self.device = None if name == "cpu" and self.dtype is None else name
         self._dtype = _DTYPES[dtype or "float32"]
         self.rows_dtype = np.float64 if dtype == "float64" else np.float32
         self._opened = False
@@ -229,7 +226,7 @@ class TorchBackend(Backend):
         self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None, g: torch.Tensor
     ) -> torch.Tensor:
         experts = self.linear(x, w, b)
-        experts = experts.reshape(*experts.shape[:2], g.shape[-1], -1)
+        experts = experts.reshape(*experts.shape[:2], g.shape[-1], w.shape[2] // g.shape[-1])
         if g.ndim == 3:
             return (g[..., None] * experts).sum(dim=2)
         return (g.transpose(2, 3) * experts).sum(dim=2)

@@ -107,6 +107,8 @@ def _silence() -> Iterator[None]:
             os.dup2(nowhere, descriptor)
         yield
     finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
         for copy, descriptor in kept:
             os.dup2(copy, descriptor)
             os.close(copy)

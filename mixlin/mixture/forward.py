@@ -156,13 +156,16 @@ def _forecast_program(placed: Placed, backend: Backend, tensors: list[Tensor | N
     key = tuple(None if t is None else tuple(t.shape[1:]) for t in tensors)
     program = placed.programs.get(key)
     if program is None:
-        known = weakref.proxy(backend)  # the table of placed weights must not keep it alive
+        # the table of placed weights must keep neither of them alive
+        known, weights = weakref.proxy(backend), weakref.ref(placed)
         present = [t is not None for t in tensors]
 
         def device_share(*given: Tensor) -> Tensor:
             remaining = iter(given)
             every = [next(remaining) if here else None for here in present]
-            return compute(placed, known, *every).forecast
+            own = weights()
+            assert own is not None  # whoever calls a program holds what it is kept in
+            return compute(own, known, *every).forecast
 
         program = placed.programs[key] = backend.compile(device_share, key)
     return program(*(t for t in tensors if t is not None))
@@ -180,7 +183,7 @@ def _finish(
     In float64, unless forecasts were computed and are wanted in float32: there a constant of
     float32 costs a unit in the last place and saves a pass.
     """
-    forecast = forecast.reshape(*shape, -1)
+    forecast = forecast.reshape(shape)
     if rows.factor is not None:
         forecast = forecast * rows.factor
     if rows.bias is not None:
@@ -232,14 +235,17 @@ def forward(
     rows = measure_rows(mixture, placed, backend, windows, extra, timestamps)
     tensors = _upload(backend, rows)
     n, n_channels, _ = windows.shape
+    shape = (n, n_channels, mixture.horizon)
     if not parts:
         result = _forecast_program(placed, backend, tensors)
-        return _finish(backend.get(result), rows, (n, n_channels))
+        return _finish(backend.get(result), rows, shape)
     computed = compute(placed, backend, *tensors, parts=True)
-    forecast = _finish(backend.get(computed.forecast), rows, (n, n_channels))
+    forecast = _finish(backend.get(computed.forecast), rows, shape)
 
     def by_channel(tensor: Tensor, *shape: int) -> FloatArray:
-        return np.asarray(backend.get(tensor), dtype=np.float64).reshape(n, -1, *shape)
+        array = np.asarray(backend.get(tensor), dtype=np.float64)
+        channels = 1 if n and array.shape[:2] == (n, 1) else n_channels
+        return array.reshape(n, channels, *shape)
 
     n_experts, steps = mixture.n_experts, mixture.weights.shape[3]
     experts = by_channel(computed.experts, n_experts, steps)
@@ -290,7 +296,8 @@ def predict_windows(
     extra : array of shape (n_windows, 1 or n_channels, n_extra), optional
     timestamps : array of shape (n_windows, lookback + horizon), optional
     dtype : dtype, default=float64
-        Of the forecasts. Levels are added in float64 before the last rounding.
+        Of the forecasts. Levels are added in float64, but for results of float32 that are wanted
+        in float32.
 
     Returns
     -------
@@ -313,12 +320,14 @@ def predict_windows(
     def read_back() -> None:
         nonlocal out
         done, result, rows = waiting.popleft()
-        shape = (len(windows[done]), n_channels)
+        shape = (len(windows[done]), n_channels, mixture.horizon)
         into = None if out is None else out[done]
         forecast = _finish(backend.get(result), rows, shape, into, dtype)
         out = forecast if out is None else out
 
     for i, start in enumerate(range(0, n, block)):
+        if backend.equal_blocks and start + block > n > block:
+            start = n - block  # some rows are computed twice, with the same result
         some = slice(start, start + block)
         rows = measure_rows(
             mixture,

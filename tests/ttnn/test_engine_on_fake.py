@@ -3,14 +3,17 @@
 These tests run on every Python. What they say about traces and queues was never run on a card.
 """
 
+import copy
 import dataclasses
 import gc
+import multiprocessing
+import pickle
 
 import numpy as np
 import pytest
 
 from mixlin.backends import BackendMemoryError, BackendNotAvailableError, resolve
-from mixlin.backends.ttnn_backend import products
+from mixlin.backends.ttnn_backend import TtnnBackend, products
 from mixlin.backends.ttnn_backend.tiles import BUCKETS, bucket
 from mixlin.mixture import predict_windows
 from tests.engines import assert_close
@@ -171,6 +174,87 @@ def test_a_device_that_was_opened_without_room_for_traces_says_so(faked):
     with pytest.raises(BackendNotAvailableError, match="without the trace region") as told:
         faked("bfloat16", "trace").open()
     assert ".close()" in str(told.value)
+
+
+@pytest.mark.parametrize("options", TRACED)
+def test_a_last_block_that_is_smaller_records_nothing_anew(faked, options):
+    mixture, backend = model(channels=321), faked("bfloat16", *options)
+    block = backend.rows_per_block(321, LOOKBACK)
+    X = draw(2 * block + 1, 321, LOOKBACK)
+    predict_windows(mixture, X, backend)
+    calls, forecast = calls_of(backend, lambda: predict_windows(mixture, X, backend))
+    assert "begin_trace_capture" not in calls.names
+    assert calls.names.count("execute_trace") == 3
+    np.testing.assert_array_equal(
+        forecast, predict_windows(mixture, X, faked("bfloat16", on=FakeTtnn()))
+    )
+
+
+@pytest.mark.parametrize("options", TRACED)
+def test_a_released_trace_holds_no_memory(faked, options):
+    backend = faked("bfloat16", *options)
+    for channels in (1, 7, 21, 321):
+        predict_windows(model(channels=channels), draw(9, channels, LOOKBACK), backend)
+    card = backend._card
+    alone = card.l1_in_use
+    card.release_traces()
+    gc.collect()
+    assert card.l1_in_use == 0 < alone <= card.bytes_per_bank((1, 4096, 512), "bfloat16")
+
+
+@pytest.mark.parametrize("options", TRACED)
+def test_dram_holds_for_recorded_rows_as_well(faked, options):
+    backend = faked("bfloat16", "dram", *options)
+    predict_windows(model(), draw(9, 7, LOOKBACK), backend)
+    assert backend._card.l1_peak == 0
+
+
+def test_a_release_that_fails_does_not_keep_the_device_open(faked, monkeypatch):
+    mixture, X, backend = model(), draw(9, 7, LOOKBACK), faked("bfloat16", "trace")
+    expected = predict_windows(mixture, X, backend)
+
+    def fail(*args):
+        raise RuntimeError("no release today")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(backend._tt, "release_trace", fail, raising=False)
+        with pytest.raises(RuntimeError, match="no release today"):
+            backend.close()
+    assert backend._card.device is None
+    np.testing.assert_array_equal(predict_windows(mixture, X, backend), expected)
+
+
+def in_a_worker(answers):
+    backend = TtnnBackend(module=FakeTtnn())
+    try:
+        backend.put(np.ones((1, 2, 2)))
+    except BackendNotAvailableError as error:
+        answers.put(str(error))
+    backend.open()
+    answers.put(backend.get(backend.put(np.ones((1, 2, 2)))).tolist())
+
+
+def test_a_worker_opens_the_device_only_on_demand():
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    worker = context.Process(target=in_a_worker, args=(answers,))
+    worker.start()
+    refusal, opened = answers.get(timeout=60), answers.get(timeout=60)
+    worker.join(timeout=60)
+    assert "worker process" in refusal
+    assert "mixlin.backends.open('ttnn:0')" in refusal
+    assert opened == [[[1.0, 1.0], [1.0, 1.0]]]
+
+
+def test_copies_are_the_engine_itself(faked):
+    backend = faked("bfloat16")
+    assert copy.deepcopy(backend) is copy.copy(backend) is backend
+
+
+def test_a_module_of_its_own_is_not_pickled_as_the_real_one():
+    backend = TtnnBackend(module=FakeTtnn())
+    with pytest.raises(TypeError, match="module of its own can't be pickled"):
+        pickle.dumps(backend)
 
 
 @pytest.mark.parametrize("options", TRACED)

@@ -21,6 +21,8 @@ TRACE_REGION = 2**24  # bytes of DRAM that recorded command streams may take
 L1_SHARE = 0.5  # of every bank; the rest is for the circular buffers of programs
 _TILE_BYTES = {"bfloat16": 2048, "float32": 4096, "bfloat8_b": 1088}
 
+_OPENING = threading.Lock()
+
 
 def tiles(n: int) -> int:
     """Return how many tiles cover ``n`` rows or columns."""
@@ -78,16 +80,27 @@ class Card:
     @classmethod
     def of(cls, tt: Any, device_id: int) -> Card:
         """Return the one card of this number; two handles on one chip break each other."""
-        cards: dict[int, Card] = vars(tt).setdefault("_mixlin_cards", {})
-        return cards.setdefault(device_id, cls(tt, device_id))
+        with _OPENING:
+            card = _CARDS.get((id(tt), device_id))
+            if card is None:
+                card = _CARDS[id(tt), device_id] = cls(tt, device_id)
+            return card
 
     def __repr__(self) -> str:
         return f"ttnn:{self.device_id}"
 
     # -- opening and closing ---------------------------------------------------------------
 
-    def open(self, trace_region: int = 0, n_queues: int = 1) -> None:
+    def open(self, trace_region: int = 0, n_queues: int = 1, *, in_worker: bool = False) -> None:
         """Open the device unless it is.
+
+        Parameters
+        ----------
+        trace_region : int
+            Bytes for recorded programs.
+        n_queues : int
+        in_worker : bool
+            Whether a worker process may open it, because its owner asked for that.
 
         Raises
         ------
@@ -95,7 +108,7 @@ class Card:
             If there is no such card, or this is a worker process.
         """
         with self.lock:
-            self._refuse_workers()
+            self._refuse_workers(in_worker)
             if self.device is not None:
                 if trace_region > self._opened_with[0] or n_queues > self._opened_with[1]:
                     raise BackendNotAvailableError(
@@ -125,14 +138,17 @@ class Card:
             self.l1_bytes_per_bank = int(view.total_bytes_per_bank)
             atexit.register(self.close)
 
-    def _refuse_workers(self) -> None:
-        name = multiprocessing.current_process().name
+    def _refuse_workers(self, in_worker: bool = False) -> None:
         forked = self.device is not None and os.getpid() != self._pid
-        if forked or name != "MainProcess" or multiprocessing.parent_process() is not None:
+        worker = multiprocessing.parent_process() is not None and self.device is None
+        if forked or (worker and not in_worker):
+            name = multiprocessing.current_process().name
             raise BackendNotAvailableError(
                 f"backend {str(self)!r} computes on a device that one process owns, and this is "
                 f"a worker process ({name}). Search with backend='numpy' and n_jobs, then set "
-                "backend='ttnn' on the fitted model; or use n_jobs=1 or joblib's threading."
+                "backend='ttnn' on the fitted model; or use n_jobs=1 or joblib's threading. Where "
+                "this process is the only one to use the device, call "
+                f"mixlin.backends.open('{self}') in it first."
             )
 
     def close(self) -> None:
@@ -140,11 +156,14 @@ class Card:
         with self.lock:
             if self.device is None or os.getpid() != self._pid:
                 return
-            self.release_traces()
-            self.constants.clear()
-            device, self.device = self.device, None
-            self.tt.close_device(device)
-            atexit.unregister(self.close)
+            device = self.device
+            try:
+                self.release_traces()
+            finally:
+                self.constants.clear()
+                self.device = None
+                self.tt.close_device(device)
+                atexit.unregister(self.close)
 
     # -- calls -----------------------------------------------------------------------------
 
@@ -167,6 +186,7 @@ class Card:
             except RuntimeError as error:
                 text = str(error)
                 if "Out of Memory" in text or "clash with L1" in text:
+                    self.constants.clear()  # they are made again when they are needed
                     raise BackendMemoryError(
                         f"device {self} is out of memory in {name}: {_first_line(error)}. "
                         "Forecast fewer windows at a time, use the option 'dram' (as in "
@@ -178,9 +198,8 @@ class Card:
 
     def release_traces(self) -> None:
         """Give up every recorded program; nothing may be allocated while one exists."""
-        releases, self._releases = self._releases, []
-        for release in releases:
-            release()
+        while self._releases:
+            self._releases.pop()()
 
     def capture(self, record: Callable[[], Any], release: Callable[[Any], None]) -> Any:
         """Record a trace: run ``record`` between begin and end.
@@ -262,3 +281,7 @@ def _first_line(error: BaseException) -> str:
     """Return what an error of ttnn says, without its backtrace."""
     text = str(error).split("backtrace")[0].strip()
     return " ".join(text.split())[:300].rstrip(".")
+
+
+# a card keeps its module alive, so the module's number is its own as long as the card is here
+_CARDS: weakref.WeakValueDictionary[tuple[int, int], Card] = weakref.WeakValueDictionary()

@@ -7,6 +7,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "tanh": ("tanh", {}),
     "sigmoid": ("sigmoid", {}),
 }
+_MOCK = "TT_METAL_MOCK_CLUSTER_DESC_PATH"
+_STAND_INS = (_MOCK, "TT_METAL_SIMULATOR")
 
 
 class TtnnBackend(Backend):
@@ -67,7 +70,7 @@ class TtnnBackend(Backend):
         module: Any = None,
     ) -> None:
         super().__init__(device, dtype, options)
-        if device is not None and not device.isdigit():
+        if device is not None and not device.isdecimal():
             raise ValueError(f"backend 'ttnn' takes the number of a chip; got device={device!r}.")
         if "l1" in self.options and "dram" in self.options:
             raise ValueError("options 'l1' and 'dram' exclude each other; choose one.")
@@ -82,29 +85,44 @@ class TtnnBackend(Backend):
         self._rows_dtype = "float32" if dtype == "float32" else "bfloat16"
         self._weights_dtype = dtype or "bfloat16"
         self._memory = next((o for o in ("l1", "dram") if o in self.options), None)
+        self.equal_blocks = "trace" in self.options  # another size would be another recording
         self.blocks_in_flight = 2 if "queues" in self.options else 1
+        self._injected = module is not None
         self._tt = _import_ttnn() if module is None else module
         self._card = Card.of(self._tt, number)
         self._calls = Calls(self._card, self._rows_dtype, self._memory)
 
+    def __reduce__(self) -> tuple[Callable[[str], Backend], tuple[str]]:
+        if self._injected and type(self) is TtnnBackend:
+            raise TypeError(
+                "a ttnn backend with a module of its own can't be pickled: its spec means the "
+                "real ttnn. Register a subclass that makes the module, and pass its spec."
+            )
+        return super().__reduce__()
+
     @classmethod
     def why_unavailable(cls) -> str | None:
         try:
-            tt = _import_ttnn()
-            tt.GetNumAvailableDevices()
+            _import_ttnn()
         except BackendNotAvailableError as error:
             return str(error)
-        except RuntimeError:
-            return "ttnn is installed, but no Tenstorrent card was found"
-        return None
+        # the driver's files: asking ttnn would wait for a card that another process uses
+        stands_in = any(os.environ.get(name) for name in _STAND_INS)
+        if stands_in or any(Path("/dev/tenstorrent").glob("*")):
+            return None
+        return "ttnn is installed, but no Tenstorrent card was found (/dev/tenstorrent is empty)"
 
     def open(self) -> None:
+        self._open(in_worker=True)
+
+    def _open(self, in_worker: bool = False) -> None:
         traced = "trace" in self.options
-        if traced and os.environ.get("TT_METAL_MOCK_CLUSTER_DESC_PATH"):
+        if traced and os.environ.get(_MOCK):
             raise BackendNotAvailableError(
                 f"backend {self.spec!r}: traces crash on a mock card. Leave the option 'trace' out."
             )
-        self._card.open(TRACE_REGION if traced else 0, self.blocks_in_flight)
+        region = TRACE_REGION if traced else 0
+        self._card.open(region, self.blocks_in_flight, in_worker=in_worker)
 
     def close(self) -> None:
         self._card.close()
@@ -115,7 +133,7 @@ class TtnnBackend(Backend):
     # -- transfers -------------------------------------------------------------------------
 
     def put(self, array: FloatArray) -> Weight:
-        self.open()
+        self._open()
         return Weight(array, self._weights_dtype)
 
     def rounded(self, array: FloatArray) -> FloatArray:
@@ -123,7 +141,7 @@ class TtnnBackend(Backend):
         return array if self._weights_dtype == "bfloat8_b" else matrices.bfloat16(array)
 
     def upload(self, *arrays: FloatArray) -> tuple[Tile, ...]:
-        self.open()
+        self._open()
         packed = pack(self._card, arrays, self._rows_dtype, self._memory)
         if "trace" not in self.options:
             _ = packed[0].source.tensor  # a trace writes into a tensor of its own instead

@@ -54,7 +54,7 @@ class Source:
         self.dtype = dtype
         self.host = host
         self.shape: tuple[int, ...] = tuple(tensor.shape if host is None else host.shape)
-        self._memory = memory
+        self.memory = memory
         self._tensor = tensor
         self._lease = lease
         self._generation = card.generation
@@ -65,7 +65,7 @@ class Source:
         with self.card.lock:
             if self._tensor is None:
                 assert self.host is not None
-                config, self._lease = self.card.choose_memory(self.shape, self.dtype, self._memory)
+                config, self._lease = self.card.choose_memory(self.shape, self.dtype, self.memory)
                 self._tensor = self.card.upload(self.host, self.dtype, config)
                 self.host = None
         # ttnn answers the use of a tensor of a closed device with a crash
@@ -175,7 +175,7 @@ def pack(
     # whole tiles, so that nothing on the card is ever out of line; they are there anyway
     host = np.zeros((groups, bucket(n), tiles(stop) * TILE), dtype=np.float32)
     for array, (start, end) in zip(arrays, places, strict=True):
-        flat = array.reshape(n, array.shape[1], -1)
+        flat = array.reshape(n, array.shape[1], end - start)
         host[:, :n, start:end] = flat.transpose(1, 0, 2)
     if ones is not None:
         host[:, :, ones] = 1.0

@@ -110,12 +110,13 @@ class Replay:
         if self._n_queues == 2:
             staging = card.upload(host, source.dtype, card.tt.DRAM_MEMORY_CONFIG)
         # the rows stay on the host for the sending that every call begins with
-        recording = _Recording(Source(card, source.dtype, host=host), staging)
+        recording = _Recording(Source(card, source.dtype, host=host, memory=source.memory), staging)
         moved = [replace(tile, source=recording.source) for tile in tiles]
         self._fn(*moved)  # compiles programs and places weights
 
         def release(trace: Any) -> None:
             recording.alive = False
+            self._recordings.pop(source.shape, None)  # its tensors and their leases go with it
             card.tt.release_trace(card.device, trace)
 
         recording.trace, recording.result = card.capture(lambda: self._fn(*moved), release)
