@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV
 
 import mixlin
 from mixlin import backends
-from mixlin.backends import BackendNotAvailableError, resolve
+from mixlin.backends import BackendMemoryError, BackendNotAvailableError, resolve
 from mixlin.layers import Block, Layer
 from mixlin.mixture import Mixture, compute, place, predict_windows
 from mixlin.mixture.placement import PlacedBlock, PlacedEvidence, PlacedGate, PlacedLayer
@@ -331,6 +331,15 @@ def test_a_device_that_is_not_here_is_named(instances, spec):
     assert np.isfinite(model.set_params(backend="torch").predict()).all()
 
 
+def test_exhausted_memory_says_what_to_do():
+    def exhausted(*tensors):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    program = resolve("torch").compile(exhausted, key="any")
+    with pytest.raises(BackendMemoryError, match=r"backend 'torch': no memory left.*fewer windows"):
+        program(torch.ones(2))
+
+
 def test_the_first_device_has_one_spec():
     assert resolve("torch:cuda") is resolve("torch:cuda:0")
     assert resolve("torch:cpu:0") is resolve("torch")
@@ -365,11 +374,11 @@ def test_a_compiled_pass_gives_the_same_numbers():
         out = predict_windows(mixture, windows[:n], backend, **inputs)
         assert_parity(out, expected_of("one_expert").forecast[:n], FLOAT64.forward)
     (program,) = place(mixture, backend).programs.values()
-    assert hasattr(program, "_torchdynamo_orig_callable")
+    assert hasattr(program.__wrapped__, "_torchdynamo_orig_callable")
     plain = resolve("torch:cpu:float64")
     predict_windows(mixture, windows, plain, **inputs)
     (program,) = place(mixture, plain).programs.values()
-    assert not hasattr(program, "_torchdynamo_orig_callable")
+    assert not hasattr(program.__wrapped__, "_torchdynamo_orig_callable")
 
 
 # -- workers -----------------------------------------------------------------------------------

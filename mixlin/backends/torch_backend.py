@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -53,16 +55,26 @@ def _padded(rows: torch.Tensor, multiple: int) -> torch.Tensor:
 def _shared_product(rows: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """Multiply rows (R, K) by weights (K, M) in blocks."""
     size = _ROWS * -(-_LEAST_MULTIPLICATIONS // (_ROWS * w.numel()))
-    whole = len(rows) // (2 * size) * (2 * size)
-    parts = []
-    for part in (rows[:whole], rows[whole:]):  # only the rest is copied for its padding
-        if len(part):
-            blocks = _padded(part[None], 2 * size).reshape(-1, size, len(w))
-            product = torch.bmm(blocks, w.expand(len(blocks), *w.shape))
-            parts.append(product.reshape(-1, w.shape[1])[: len(part)])
-    if not parts:
-        return rows.new_empty((0, w.shape[1]))
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    n, (n_columns, n_outputs) = len(rows), w.shape
+    whole = n // size * size if n >= 2 * size else 0
+
+    def multiply(part: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        blocks = part.reshape(-1, size, n_columns)
+        many = w.expand(len(blocks), n_columns, n_outputs)
+        target = None if out is None else out.view(-1, size, n_outputs)
+        return torch.bmm(blocks, many, out=target).reshape(-1, n_outputs)
+
+    if whole == n:
+        return multiply(rows) if n else rows.new_empty((0, n_outputs))
+    rest = multiply(_padded(rows[None, whole:], 2 * size)[0])[: n - whole]
+    if not whole:
+        return rest
+    if torch.is_grad_enabled() and (rows.requires_grad or w.requires_grad):
+        return torch.cat([multiply(rows[:whole]), rest])
+    out = rows.new_empty((n, n_outputs))  # only the rest is copied
+    multiply(rows[:whole], out[:whole])
+    out[whole:] = rest
+    return out
 
 
 def _product(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
@@ -152,12 +164,18 @@ class TorchBackend(Backend):
         self.open()
         if not array.flags.writeable or not array.flags.c_contiguous:
             array = np.array(array)  # torch warns of arrays that it could write to
-        try:
+        with self._out_of_memory():
             return torch.from_numpy(array).to(self._device, self._dtype)
+
+    @contextmanager
+    def _out_of_memory(self) -> Iterator[None]:
+        """Say what to do where the device's memory is exhausted."""
+        try:
+            yield
         except torch.cuda.OutOfMemoryError as error:
             raise BackendMemoryError(
-                f"backend {self.spec!r}: no memory left on the device for an array of shape "
-                f"{array.shape}. Forecast fewer windows at a time, or close other programs."
+                f"backend {self.spec!r}: no memory left on the device. Forecast fewer windows at a "
+                "time, or close other programs that use it."
             ) from error
 
     def get(self, tensor: torch.Tensor) -> npt.NDArray[Any]:
@@ -254,7 +272,14 @@ class TorchBackend(Backend):
         return error.mean(dim=(2, 4))
 
     def compile(self, fn: Callable[..., torch.Tensor], key: object) -> Callable[..., torch.Tensor]:
-        return torch.compile(fn) if "compile" in self.options else fn
+        run = torch.compile(fn) if "compile" in self.options else fn
+
+        @functools.wraps(run, updated=())
+        def guarded(*tensors: torch.Tensor) -> torch.Tensor:
+            with self._out_of_memory():
+                return run(*tensors)
+
+        return guarded
 
     def close(self) -> None:
         self._opened = False
