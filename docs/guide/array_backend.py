@@ -89,12 +89,12 @@ class ArrayBackend(Backend):
 
     def mix(self, x, w, b, g):
         experts = self.linear(x, w, b)
-        experts = experts.reshape(*experts.shape[:2], g.shape[-1], -1)
+        experts = experts.reshape(*experts.shape[:2], g.shape[-1], w.shape[2] // g.shape[-1])
         return ((g[..., None] if g.ndim == 3 else g.swapaxes(2, 3)) * experts).sum(axis=2)
 
     def energy(self, x, u):
         packed = u.transpose(1, 0, 2).reshape(1, u.shape[1], -1)
-        projected = self.linear(x, packed).reshape(*x.shape[:2], len(u), -1)
+        projected = self.linear(x, packed).reshape(*x.shape[:2], len(u), u.shape[2])
         return (projected**2).sum(axis=-1)
 
     def backtest(self, x, w, step):
