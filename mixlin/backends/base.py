@@ -23,6 +23,24 @@ class BackendMemoryError(MemoryError):
     """The memory of a backend's device is exhausted."""
 
 
+def require_bins(length: int, n_bins: int) -> None:
+    """Refuse fewer bins of :meth:`Backend.power` than rows of ``length`` values need."""
+    if length > 2 * n_bins:
+        raise ValueError(
+            f"power needs n_bins >= {-(-length // 2)} for rows of length {length}; got "
+            f"n_bins={n_bins}."
+        )
+
+
+def require_fold(length: int, lookback: int, horizon: int) -> None:
+    """Refuse contexts of ``length`` values that hold no fold of :meth:`Backend.backtest`."""
+    if length < lookback + horizon:
+        raise ValueError(
+            f"backtest needs contexts of at least lookback + horizon = {lookback + horizon} "
+            f"values; got {length}. Use shorter experts or a longer context."
+        )
+
+
 class Backend(ABC):
     """Operations of the forward pass, coarse enough to fuse, none a whole model.
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.fft import rfft
 from scipy.special import erf, expit, softmax
 
-from .base import Backend, FloatArray
+from .base import Backend, FloatArray, require_bins, require_fold
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -108,11 +108,7 @@ class NumpyBackend(Backend):
         return out if activation is None else _ACTIVATIONS[activation](out)
 
     def power(self, x: Float64Array, n_bins: int) -> Float64Array:
-        if x.shape[-1] > 2 * n_bins:
-            raise ValueError(
-                f"power needs n_bins >= {-(-x.shape[-1] // 2)} for rows of length "
-                f"{x.shape[-1]}; got n_bins={n_bins}."
-            )
+        require_bins(x.shape[-1], n_bins)
         spectrum = np.abs(rfft(x, 2 * n_bins, axis=-1)[..., :n_bins]) ** 2
         total = spectrum.sum(axis=-1, keepdims=True)
         return np.asarray(np.divide(spectrum, total, out=np.zeros_like(spectrum), where=total > 0))
@@ -154,11 +150,7 @@ class NumpyBackend(Backend):
     def backtest(self, x: Float64Array, w: Float64Array, step: int) -> Float64Array:
         n_experts, lookback, horizon = w.shape
         length = lookback + horizon
-        if x.shape[-1] < length:
-            raise ValueError(
-                f"backtest needs contexts of at least lookback + horizon = {length} values; "
-                f"got {x.shape[-1]}. Use shorter experts or a longer context."
-            )
+        require_fold(x.shape[-1], lookback, horizon)
         folds = np.lib.stride_tricks.sliding_window_view(x, length, axis=-1)[:, :, ::-1][
             :, :, ::step
         ]

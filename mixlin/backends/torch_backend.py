@@ -12,7 +12,14 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from .base import Backend, BackendMemoryError, BackendNotAvailableError, FloatArray
+from .base import (
+    Backend,
+    BackendMemoryError,
+    BackendNotAvailableError,
+    FloatArray,
+    require_bins,
+    require_fold,
+)
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # Products add in another order when the number of rows changes. Blocks of one size, at least two
@@ -211,11 +218,7 @@ class TorchBackend(Backend):
         return out if activation is None else _ACTIVATIONS[activation](out)
 
     def power(self, x: torch.Tensor, n_bins: int) -> torch.Tensor:
-        if x.shape[-1] > 2 * n_bins:
-            raise ValueError(
-                f"power needs n_bins >= {-(-x.shape[-1] // 2)} for rows of length "
-                f"{x.shape[-1]}; got n_bins={n_bins}."
-            )
+        require_bins(x.shape[-1], n_bins)
         spectrum = torch.fft.rfft(x, 2 * n_bins, dim=-1)[..., :n_bins]
         squares = spectrum.real**2 + spectrum.imag**2
         total = squares.sum(dim=-1, keepdim=True)
@@ -258,11 +261,7 @@ class TorchBackend(Backend):
     def backtest(self, x: torch.Tensor, w: torch.Tensor, step: int) -> torch.Tensor:
         n_experts, lookback, horizon = w.shape
         length = lookback + horizon
-        if x.shape[-1] < length:
-            raise ValueError(
-                f"backtest needs contexts of at least lookback + horizon = {length} values; "
-                f"got {x.shape[-1]}. Use shorter experts or a longer context."
-            )
+        require_fold(x.shape[-1], lookback, horizon)
         start = (x.shape[-1] - length) % step  # the newest fold ends with the context
         folds = x[..., start:].unfold(-1, length, step)
         packed = w.permute(1, 0, 2).reshape(1, lookback, n_experts * horizon)

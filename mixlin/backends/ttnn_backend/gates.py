@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..base import require_bins, require_fold
 from . import matrices
 from .calls import Calls
 from .tiles import Tile, Weight
@@ -92,11 +93,7 @@ def _scattered_top_k(calls: Calls, logits: Tile, top_k: int) -> Any:
 def power(calls: Calls, x: Tile, n_bins: int) -> Tile:
     """Return the normalized periodogram: two products, squares, and a sum."""
     length = x.width
-    if length > 2 * n_bins:
-        raise ValueError(
-            f"power needs n_bins >= {-(-length // 2)} for rows of length {length}; got "
-            f"n_bins={n_bins}."
-        )
+    require_bins(length, n_bins)
     x = calls.whole(x)
     squares = [
         calls.unary(
@@ -127,12 +124,7 @@ def energy(calls: Calls, x: Tile, u: Weight) -> Tile:
 def backtest(calls: Calls, x: Tile, w: Weight, step: int) -> Tile:
     """Return every expert's mean absolute error on folds: one product for many folds."""
     n_experts, lookback, horizon = w.shape
-    if x.width < lookback + horizon:
-        raise ValueError(
-            "backtest needs contexts of at least lookback + horizon = "
-            f"{lookback + horizon} values; got {x.width}. Use shorter experts or a longer "
-            "context."
-        )
+    require_fold(x.width, lookback, horizon)
     length = x.width
     chunks = matrices.fold_chunks(length, w.shape, step)
     total: Tile | None = None
