@@ -95,7 +95,7 @@ def _backends(options: argparse.Namespace) -> None:
 def _silence() -> Iterator[None]:
     """Drop what libraries print, which the table would drown in.
 
-    On the file descriptors, because ttnn logs its search for cards from C++, on stdout.
+    On the file descriptors, because ttnn also logs from C++.
     """
     kept = []
     sys.stdout.flush()

@@ -45,7 +45,6 @@ class _Recording:
     def __init__(self, source: Source, staging: Any) -> None:
         self.source = source
         self.staging = staging
-        self.alive = True
         self.trace: Any = None
         self.result: Tile | None = None
         self.taken: Any = None  # the event after which staging may be written again
@@ -76,7 +75,7 @@ class Replay:
         source = tiles[0].source
         with self._card.lock:
             recording = self._recordings.get(source.shape)
-            if recording is None or not recording.alive:
+            if recording is None:
                 recording = self._recordings[source.shape] = self._record(tiles)
             self._send(recording, source)
             tt = self._card.tt
@@ -115,7 +114,6 @@ class Replay:
         self._fn(*moved)  # compiles programs and places weights
 
         def release(trace: Any) -> None:
-            recording.alive = False
             self._recordings.pop(source.shape, None)  # its tensors and their leases go with it
             card.tt.release_trace(card.device, trace)
 
