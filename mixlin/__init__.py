@@ -6,6 +6,7 @@ from .decomposition import SeriesDecomposer, decompose
 from .estimators import (
     DLinearForecaster,
     LinearForecaster,
+    MoLEForecaster,
     NLinearForecaster,
     RLinearForecaster,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "DLinearForecaster",
     "ExactSolver",
     "LinearForecaster",
+    "MoLEForecaster",
     "NLinearForecaster",
     "RLinearForecaster",
     "SeriesDecomposer",

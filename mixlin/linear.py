@@ -307,24 +307,3 @@ class ExactLinearForecaster(BaseForecaster):
                 f"this {type(self).__name__} has no {name} before it is fitted; call fit."
             )
         return self.plan_.mixture()
-
-    @classmethod
-    def _from_mixture(cls, mixture: Mixture, **params: Any) -> Any:
-        """Return a fitted estimator around an imported mixture."""
-        groups = max(
-            len(t)
-            for t in (mixture.weights, mixture.bias, mixture.scale_coef, mixture.reference)
-            if t is not None
-        )
-        n_channels = None if groups == 1 else groups
-        made = cls(lookback=mixture.lookback, horizon=mixture.horizon, **params)
-        state = {
-            "plan_": FixedPlan(mixture.lookback, mixture.horizon, n_channels, fixed=mixture),
-            "lookback_": mixture.lookback,
-            "horizon_": mixture.horizon,
-            "mode_": "series",
-        }
-        if n_channels is not None:
-            state.update(n_channels_in_=n_channels, n_features_in_=n_channels)
-        made.__dict__.update(state, _state=tuple(state))
-        return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,24 +57,61 @@ class TimeIndex:
         -------
         pandas.Index, or array of datetime64 for "stamps"
         """
+        return self._labels(0, n_steps)
+
+    def stamps(self, n_before: int, n_after: int) -> npt.NDArray[np.datetime64]:
+        """Return the wall-clock times of the last steps and of the next ones.
+
+        Parameters
+        ----------
+        n_before, n_after : int
+            Steps up to the last label, which is one of them, and after it.
+
+        Returns
+        -------
+        array of datetime64[ns] of shape (n_before + n_after,)
+            Without time zone; a period stands at its start.
+
+        Raises
+        ------
+        ValueError
+            If labels are integers or time deltas, or times lie outside 1678 to 2261.
+        """
+        if self.kind in ("integer", "timedelta"):
+            raise ValueError(
+                f"a calendar needs dates, and the index is of kind {self.kind!r}. Make it a "
+                "DatetimeIndex (pd.to_datetime on the index), or pass timestamps= with an array."
+            )
+        last = self.last
+        if self.kind == "datetime" and str(self.freq)[-1].isupper():  # "D", "B", "MS", not "h"
+            last = last.tz_localize(None)  # days and months go by the clock on the wall
+        made = replace(self, last=last)._labels(n_before, n_after)
+        if self.kind != "stamps":
+            made = made.to_timestamp() if self.kind == "period" else made.tz_localize(None)
+            made = made.to_numpy()
+        out: npt.NDArray[np.datetime64] = made.astype("M8[ns]")
+        if (out.astype(made.dtype) != made).any():
+            raise ValueError("a calendar needs dates from 1678 to 2261; the index goes beyond.")
+        return out
+
+    def _labels(self, n_before: int, n_after: int) -> Any:
         if self.kind == "stamps":
             step = _parse_step(str(self.freq))
             start = self.last
             if np.datetime_data(step.dtype)[0] in "YM":  # days can't be added to months
                 start = start.astype(step.dtype.str.replace("m8", "M8"))
-            return (start + step * np.arange(1, n_steps + 1)).astype(self.last.dtype)
+            return (start + step * np.arange(1 - n_before, n_after + 1)).astype(self.last.dtype)
         import pandas as pd
 
         if self.kind == "integer":
             by = int(self.freq)
-            return pd.RangeIndex(self.last + by, self.last + by * (n_steps + 1), by, name=self.name)
-        if self.kind == "period":
-            made: Any = pd.period_range(self.last, periods=n_steps + 1, freq=str(self.freq))
-        elif self.kind == "timedelta":
-            made = pd.timedelta_range(self.last, periods=n_steps + 1, freq=str(self.freq))
-        else:
-            made = pd.date_range(self.last, periods=n_steps + 1, freq=str(self.freq))
-        return made[1:].rename(self.name)
+            return pd.RangeIndex(self.last + by, self.last + by * (n_after + 1), by, name=self.name)
+        makers: Any = {"period": pd.period_range, "timedelta": pd.timedelta_range}
+        make = makers.get(self.kind, pd.date_range)
+        made = make(self.last, periods=n_after + 1, freq=str(self.freq))[1:]
+        if n_before:
+            made = make(end=self.last, periods=n_before, freq=str(self.freq)).append(made)
+        return made.rename(self.name)
 
     def first_after(self) -> Any:
         """Return the label of the step after the last one."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -274,3 +276,95 @@ def test_gaps_are_filled_with_nan_and_nothing_is_copied_without_one():
     assert filled.shape == (4, 2)
     np.testing.assert_array_equal(filled[[0, 2, 3]], values)
     assert np.isnan(filled[1]).all()
+
+
+# -- wall-clock times for the calendar ------------------------------------------------------------
+
+
+def ns(labels):
+    return np.asarray(labels).astype("datetime64[ns]")
+
+
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Berlin", "America/New_York"])
+@pytest.mark.parametrize("freq", [*FREQS, "W-TUE", "24h", "30min"])
+def test_dates_have_the_wall_clock_times_of_their_index(pd, freq, zone):
+    whole = pd.date_range("2024-03-20 06:00", periods=120, freq=freq, tz=zone)
+    wall = ns(whole.tz_localize(None))
+    for unit in ("s", "us", "ns") if freq != "250ms" else ("ms", "ns"):
+        found, _ = read_index(whole[:80].as_unit(unit))
+        for n_before, n_after in ((80, 40), (80, 0), (0, 40), (1, 1), (1, 0), (0, 0), (30, 2)):
+            times = found.stamps(n_before, n_after)
+            assert times.dtype == np.dtype("datetime64[ns]")
+            np.testing.assert_array_equal(times, wall[80 - n_before : 80 + n_after])
+
+
+@pytest.mark.parametrize("start", ["2024-03-28", "2024-10-25"])
+@pytest.mark.parametrize("freq", ["15min", "h", "D", "B", "W-TUE"])
+def test_times_follow_the_clock_through_its_changes(pd, start, freq):
+    whole = pd.date_range(start, periods=400, freq=freq, tz="Europe/Berlin")
+    wall = ns(whole.tz_localize(None))
+    found, _ = read_index(pd.DatetimeIndex(whole[:300].to_list()))
+    np.testing.assert_array_equal(found.stamps(300, 100), wall)
+    within_days = np.diff(wall) != np.diff(wall)[0]
+    assert within_days.any() == (freq in ("15min", "h", "B"))
+
+
+def test_a_day_whose_hour_the_clock_skips_has_its_time_all_the_same(pd):
+    days = pd.date_range("2024-03-01 02:30", periods=60, freq="D")
+    skipped = days.get_loc("2024-03-31 02:30")
+    found, rows = read_index(days.delete(skipped).tz_localize("Europe/Berlin"))
+    assert rows[-1] == 59
+    np.testing.assert_array_equal(found.stamps(60, 0), ns(days))
+
+
+@pytest.mark.parametrize("freq", ["h", "B", "MS"])
+def test_times_of_a_series_with_gaps_are_those_of_its_grid(pd, freq):
+    whole = pd.date_range("2001-01-01", periods=90, freq=freq, tz="Europe/Berlin", name="when")
+    found, rows = read_index(whole[np.r_[0:30, 33:34, 36:60, 61:80]])
+    np.testing.assert_array_equal(found.stamps(rows[-1] + 1, 10), ns(whole.tz_localize(None)))
+
+
+@pytest.mark.parametrize("freq", ["M", "Q", "Q-NOV", "Y", "D", "W", "W-TUE", "h", "2M", "ms"])
+def test_periods_stand_at_their_start(pd, freq):
+    whole = pd.period_range("2001-01", periods=60, freq=freq)
+    starts = ns(whole.to_timestamp(how="start"))
+    assert starts.tolist() == [period.start_time.as_unit("ns").value for period in whole]
+    found, _ = read_index(whole[:50])
+    np.testing.assert_array_equal(found.stamps(50, 10), starts)
+    np.testing.assert_array_equal(found.stamps(0, 3), starts[50:53])
+    every_other, _ = read_index(whole[:50:2])
+    np.testing.assert_array_equal(every_other.stamps(25, 5), starts[::2])
+
+
+@pytest.mark.parametrize("dtype", ["M", "D", "s", "ns"])
+@pytest.mark.parametrize("step", [1, 3, 12])
+def test_months_as_stamps_have_their_times(dtype, step):
+    whole = (np.datetime64("1959-01", "M") + step * np.arange(40)).astype(f"datetime64[{dtype}]")
+    index, _ = read_timestamps(whole[:30])
+    np.testing.assert_array_equal(index.stamps(30, 10), ns(whole))
+
+
+@pytest.mark.parametrize(("count", "unit"), [(15, "m"), (1, "h"), (1, "D"), (2, "W"), (90, "s")])
+def test_stamps_have_their_times_without_pandas(count, unit, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)  # an import of it raises
+    whole = np.datetime64("2024-02-25T07:00:00") + np.arange(40) * np.timedelta64(count, unit)
+    index, _ = read_timestamps(whole[:30])
+    for n_before, n_after in ((30, 10), (30, 0), (0, 10), (1, 0), (0, 0)):
+        times = index.stamps(n_before, n_after)
+        assert times.dtype == np.dtype("datetime64[ns]")
+        np.testing.assert_array_equal(times, ns(whole)[30 - n_before : 30 + n_after])
+
+
+def test_what_is_no_date_has_no_calendar(pd):
+    for index in (pd.RangeIndex(10), pd.timedelta_range("1h", periods=10, freq="h")):
+        found, _ = read_index(index)
+        with pytest.raises(ValueError, match=r"needs dates.*DatetimeIndex.*timestamps="):
+            found.stamps(3, 2)
+
+
+@pytest.mark.parametrize("year", ["1500", "2400"])
+def test_dates_beyond_nanoseconds_are_refused_rather_than_wrapped(year):
+    whole = np.datetime64(year, "s") + np.arange(20) * np.timedelta64(1, "h")
+    index, _ = read_timestamps(whole)
+    with pytest.raises(ValueError, match="needs dates from 1678 to 2261"):
+        index.stamps(5, 5)

@@ -61,6 +61,8 @@ def _padded(rows: torch.Tensor, multiple: int) -> torch.Tensor:
 
 def _shared_product(rows: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """Multiply rows (R, K) by weights (K, M) in blocks."""
+    if torch.is_grad_enabled() and w.requires_grad:
+        return rows @ w  # in training rows may round as they like, and one product is faster
     size = _ROWS * -(-_LEAST_MULTIPLICATIONS // (_ROWS * w.numel()))
     n, (n_columns, n_outputs) = len(rows), w.shape
     whole = n // size * size if n >= 2 * size else 0

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..backends import resolve
 from ..windows import is_many, is_pandas, refuse_text
 from .series import Float64Array, FloatArray, Series, read_series
+from .stamps import fixed_step, missing_stamps, read_window_stamps, series_stamps
 from .training import trained_index
 
 
@@ -26,11 +28,14 @@ class Request:
         Where every window is the end of a series of its own.
     many : bool
         Whether forecasts of contexts leave as a list.
+    stamps : array of shape (n_windows, lookback + horizon), optional
+        Where the model reads them.
     """
 
     windows: FloatArray
     contexts: list[Series] | None = None
     many: bool = False
+    stamps: npt.NDArray[np.datetime64] | None = None
 
 
 def read_request(estimator: Any, X: Any, timestamps: Any) -> Request:
@@ -76,8 +81,8 @@ def read_request(estimator: Any, X: Any, timestamps: Any) -> Request:
             allow_nd=True,
             ensure_all_finite=not later,
         )
-        _check_window_stamps(X, timestamps)
-        return Request(_channels_first(estimator, X if X.ndim > 2 else X[:, :, None]))
+        windows = _channels_first(estimator, X if X.ndim > 2 else X[:, :, None])
+        return Request(windows, stamps=_window_stamps(estimator, windows, timestamps))
     if X is None:
         if timestamps is not None:
             raise ValueError(
@@ -105,14 +110,19 @@ def read_request(estimator: Any, X: Any, timestamps: Any) -> Request:
         X = check_array(
             X, dtype=[np.float64, np.float32], allow_nd=True, input_name="X", estimator=estimator
         )
-        _check_window_stamps(X, timestamps)
-        return Request(_channels_first(estimator, X))
+        windows = _channels_first(estimator, X)
+        return Request(windows, stamps=_window_stamps(estimator, windows, timestamps))
     else:
         _hint_at_windows(estimator, X)
         contexts = read_series(estimator, X, timestamps, reset=False, like=trained_index(estimator))
         many = is_many(X)
-    windows = [_last_window(estimator, c, i, many) for i, c in enumerate(contexts)]
-    return Request(np.stack(windows), contexts, many)
+    last = [_last_window(estimator, c, i, many) for i, c in enumerate(contexts)]
+    stamps = None
+    if estimator._reads_timestamps:
+        L, H = estimator.lookback_, estimator.horizon_
+        what = "the training series" if X is None else "the context"
+        stamps = np.stack([series_stamps(c.index, L, H, what) for c in contexts])
+    return Request(np.stack(last), contexts, many, stamps)
 
 
 def _channels_first(estimator: Any, X: FloatArray) -> FloatArray:
@@ -132,12 +142,23 @@ def _channels_first(estimator: Any, X: FloatArray) -> FloatArray:
     return np.transpose(X[:, X.shape[1] - estimator.lookback_ :], (0, 2, 1))
 
 
-def _check_window_stamps(X: FloatArray, timestamps: Any) -> None:
-    if timestamps is not None and np.shape(timestamps)[:1] != (len(X),):
+def _window_stamps(
+    estimator: Any, windows: FloatArray, timestamps: Any
+) -> npt.NDArray[np.datetime64] | None:
+    """Return the stamps of windows where the model reads them; elsewhere only check their shape."""
+    n = len(windows)
+    if estimator._reads_timestamps:
+        if timestamps is None:
+            raise missing_stamps("the windows have")
+        index = trained_index(estimator)
+        step = getattr(estimator, "_window_step", None) if index is None else fixed_step(index)
+        L, H = estimator.lookback_, estimator.horizon_
+        return read_window_stamps(timestamps, n, L, H, step)[0]
+    if timestamps is not None and np.shape(timestamps)[:1] != (n,):
         raise ValueError(
-            f"timestamps must have one entry per window, {len(X)}; got shape "
-            f"{np.shape(timestamps)}."
+            f"timestamps must have one entry per window, {n}; got shape {np.shape(timestamps)}."
         )
+    return None
 
 
 def _hint_at_windows(estimator: Any, X: Any) -> None:

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..backends import Backend, resolve
 from ..intervals import check_quantiles, residual_quantiles
-from ..mixture import Plan, predict_windows
+from ..mixture import FixedPlan, Mixture, Plan, predict_windows
 from ..persistence import write_record
 from .contexts import contain, read_request
 from .registry import FORECASTERS
@@ -79,6 +79,17 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
                     f"{value!r} instead."
                 )
 
+    @property
+    def _wants_timestamps(self) -> bool:
+        """Whether ``fit`` needs times."""
+        return False
+
+    @property
+    def _reads_timestamps(self) -> bool:
+        """Whether forecasts of the fitted model depend on the calendar."""
+        gate = self.plan_.mixture().gate
+        return gate is not None and gate.router.needs_timestamps
+
     @abstractmethod
     def _learn(self, training: Training, *, update: bool) -> dict[str, Any]:
         """Return the fitted state, ``plan_`` among it, without touching ``self``.
@@ -121,7 +132,8 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
             its targets; for many series one weight each.
         timestamps : array-like of shape (n_rows,), optional
             ``datetime64`` stamps of an array's rows; a list of them for many series. A frame
-            brings its own index.
+            brings its own index. For windows shape (n_windows,), the time of each one's first
+            step, (n_windows, lookback), or (n_windows, lookback + horizon).
 
         Returns
         -------
@@ -234,7 +246,8 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         """
         request = read_request(self, X, timestamps)
         dtype = request.windows.dtype
-        return contain(self, self._forecast(request.windows, horizon, dtype), request)
+        forecast = self._forecast(request.windows, horizon, dtype, request.stamps)
+        return contain(self, forecast, request)
 
     def predict_quantiles(
         self,
@@ -266,7 +279,7 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         """
         levels = check_quantiles(quantiles)
         request = read_request(self, X, timestamps)
-        forecast = self._forecast(request.windows, horizon)
+        forecast = self._forecast(request.windows, horizon, stamps=request.stamps)
         variance = self.plan_.residual_variance
         if variance is None:
             raise ValueError(
@@ -309,6 +322,7 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         windows: FloatArray,
         horizon: int | None = None,
         dtype: npt.DTypeLike = np.float64,
+        stamps: npt.NDArray[np.datetime64] | None = None,
     ) -> npt.NDArray[Any]:
         """Forecast windows (n, C, lookback) as (n, C, horizon)."""
         if horizon is None:
@@ -321,7 +335,9 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
             )
         mixture = self.plan_.mixture(self.lookback_, int(horizon))
         with np.errstate(invalid="ignore", over="ignore"):  # refused below, with a sentence
-            forecast = predict_windows(mixture, windows, resolve(self.backend), dtype=dtype)
+            forecast = predict_windows(
+                mixture, windows, resolve(self.backend), timestamps=stamps, dtype=dtype
+            )
             total = forecast.sum()
         if not np.isfinite(total):  # cheap; where only the sum overflows, nothing is refused
             assert_all_finite(windows, estimator_name=type(self).__name__, input_name="X")
@@ -364,6 +380,29 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
     ) -> tuple[FloatArray, FloatArray]:
         """Return targets and forecasts on the windows that :meth:`score` uses."""
         return scored_windows(self, X, y, None, timestamps)[:2]
+
+    # -- reference weights -----------------------------------------------------------------
+
+    @classmethod
+    def _from_mixture(cls, mixture: Mixture, **params: Any) -> Any:
+        """Return a fitted estimator around an imported mixture."""
+        groups = max(
+            len(t)
+            for t in (mixture.weights, mixture.bias, mixture.scale_coef, mixture.reference)
+            if t is not None
+        )
+        n_channels = None if groups == 1 else groups
+        made = cls(lookback=mixture.lookback, horizon=mixture.horizon, **params)
+        state = {
+            "plan_": FixedPlan(mixture.lookback, mixture.horizon, n_channels, fixed=mixture),
+            "lookback_": mixture.lookback,
+            "horizon_": mixture.horizon,
+            "mode_": "series",
+        }
+        if n_channels is not None:
+            state.update(n_channels_in_=n_channels, n_features_in_=n_channels)
+        made.__dict__.update(state, _state=tuple(state))
+        return made
 
     # -- persistence -----------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..windows import is_many
 from .fingerprint import starts_inside
 from .series import Float64Array, FloatArray, Series, read_series, row_weights, window_weights
+from .stamps import series_stamps
 from .training import trained_index
 
 _BLOCK_WINDOWS = 1024
@@ -76,7 +77,7 @@ def scored_windows(
     if y is not None:
         y = check_array(y, ensure_2d=False, allow_nd=True, input_name="y", dtype="numeric")
         weight = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-        forecast = estimator.predict(X)
+        forecast = estimator.predict(X, timestamps=timestamps)
         if forecast.shape != y.shape:
             raise ValueError(
                 f"y must have the shape of the forecasts, {forecast.shape}; got {y.shape}."
@@ -106,9 +107,17 @@ def _scored_series(
         missing = np.isnan(values).any(axis=1)
         whole = ~np.lib.stride_tricks.sliding_window_view(missing, L + H).any(axis=1)
         starts = np.flatnonzero(whole)
+        stamps = None
+        if estimator._reads_timestamps:
+            stamps = np.lib.stride_tricks.sliding_window_view(
+                series_stamps(item.index, len(values), 0, "the series"), L + H
+            )
         for at in range(0, len(starts), _BLOCK_WINDOWS):  # never all windows at once
             part = both[starts[at : at + _BLOCK_WINDOWS]]
-            forecasts.append(np.moveaxis(estimator._forecast(part[:, :, :L]), 1, 2))
+            dated = None if stamps is None else stamps[starts[at : at + _BLOCK_WINDOWS]]
+            forecasts.append(
+                np.moveaxis(estimator._forecast(part[:, :, :L], stamps=dated), 1, 2)
+            )
             targets.append(np.moveaxis(part[:, :, L:], 1, 2).copy())
         if weights is not None:
             padded = np.concatenate([np.zeros(len(values) - len(item.values)), weights[i]])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from ..timestamps import TimeIndex
 from ..windows import Container, is_many, refuse_text, too_short
 from .fingerprint import EMPTY, fingerprint
 from .series import FloatArray, Series, read_series, row_weights
+from .stamps import missing_stamps, read_window_stamps, series_stamps
 
 DEFAULT_LOOKBACK = 336
 
@@ -30,6 +31,9 @@ class Training:
     weight : list of array of shape (T,), array of shape (n,), or None
     continues : bool
         Whether the (one) series follows directly on what was learnt before.
+    indexes : list of TimeIndex or None, one per series
+    window_stamps : array of shape (n, lookback + horizon), or None
+        Of windows, for models that read them.
 
     Examples
     --------
@@ -45,6 +49,56 @@ class Training:
     windows: tuple[FloatArray, FloatArray] | None = None
     weight: Any = None
     continues: bool = False
+    indexes: list[TimeIndex | None] = field(default_factory=list)
+    window_stamps: npt.NDArray[np.datetime64] | None = None
+
+    def without_end(self, held_out: float | int) -> Training:
+        """Return the data without what is held out at the end.
+
+        Parameters
+        ----------
+        held_out : float or int
+            Share or number of rows of every series, of windows for arrays; 0 for none. As in
+            :meth:`mixlin.solvers.WindowSource.split`.
+
+        Returns
+        -------
+        Training
+        """
+        if not held_out:
+            return self
+        if self.series is not None:
+            stops = [
+                len(v) - (int(held_out) if held_out >= 1 else int(held_out * len(v)))
+                for v in self.series
+            ]
+            weight = self.weight and [w[:n] for w, n in zip(self.weight, stops, strict=True)]
+            series = [v[:n] for v, n in zip(self.series, stops, strict=True)]
+            return replace(self, series=series, weight=weight)
+        assert self.windows is not None
+        x, y = self.windows
+        held = int(held_out) if held_out >= 1 else int(held_out * len(x))
+        stop = max(0, len(x) - held - min(self.horizon - 1, (len(x) - held) // 4))
+        weight = None if self.weight is None else self.weight[:stop]
+        return replace(self, windows=(x[:stop], y[:stop]), weight=weight)
+
+    def stamps(self) -> Any:
+        """Return a list of stamps (T,) for series, stamps (n, lookback + horizon) for windows.
+
+        Raises
+        ------
+        ValueError
+            If the data came without times.
+        """
+        if self.series is None:
+            if self.window_stamps is None:
+                raise missing_stamps("the windows have")
+            return self.window_stamps
+        many = len(self.series) > 1
+        return [
+            series_stamps(index, len(values), 0, f"series {i}" if many else "the series")
+            for i, (index, values) in enumerate(zip(self.indexes, self.series, strict=True))
+        ]
 
 
 def read_training(
@@ -137,7 +191,11 @@ def _read_windows(
             f"horizon={probe.horizon}, but y has {horizon} step{'s' if horizon > 1 else ''}. "
             "Leave horizon out when fitting on windows."
         )
-    if timestamps is not None and len(timestamps) != n:
+    stamps, step = None, None
+    if probe._wants_timestamps and timestamps is not None:
+        known = probe._window_step if update else None
+        stamps, step = read_window_stamps(timestamps, n, lookback, horizon, known)
+    elif timestamps is not None and len(timestamps) != n:
         raise ValueError(f"timestamps must have one entry per window, {n}; got {len(timestamps)}.")
     weight = None
     if sample_weight is not None:
@@ -153,8 +211,10 @@ def _read_windows(
         horizon,
         windows=(three[:, length - lookback :].transpose(0, 2, 1), targets.transpose(0, 2, 1)),
         weight=weight,
+        window_stamps=stamps,
     )
-    return training, {"n_channels_in_": three.shape[2], "_target_ndim": y.ndim}
+    state = {"n_channels_in_": three.shape[2], "_target_ndim": y.ndim}
+    return training, state if stamps is None else {**state, "_window_step": step}
 
 
 def _read_training_series(
@@ -190,6 +250,7 @@ def _read_training_series(
         series=[s.values for s in series],
         weight=weights,
         continues=continues,
+        indexes=[s.index for s in series],
     )
 
     tails = [s.values[-lookback:] for s in series]

@@ -1,5 +1,14 @@
-"""Solvers: exact solutions from sums over windows."""
+"""Solvers: exact solutions from sums over windows, and mixtures that start from them."""
 
+from .alternating import AlternatingSolver
+from .balancing import (
+    Balancing,
+    ImportanceLoss,
+    LoadLoss,
+    LossFreeBias,
+    SwitchLoss,
+    ZLoss,
+)
 from .exact import (
     ExactSolver,
     LinearProblem,
@@ -7,17 +16,34 @@ from .exact import (
     solve_linear,
     solve_ridge,
 )
+from .fixed_gates import FixedGatesSolver
+from .gradient_solver import GradientSolver
 from .gram import SeriesSums
+from .mixture_task import MixtureSolution, MixtureSolver, MixtureTask
 from .threads import single_threaded
+from .window_source import WindowSource
 from .window_sums import DenseSums, WindowSums
 
 __all__ = [
+    "AlternatingSolver",
+    "Balancing",
     "DenseSums",
     "ExactSolver",
+    "FixedGatesSolver",
+    "GradientSolver",
+    "ImportanceLoss",
     "LinearProblem",
     "LinearSolution",
+    "LoadLoss",
+    "LossFreeBias",
+    "MixtureSolution",
+    "MixtureSolver",
+    "MixtureTask",
     "SeriesSums",
+    "SwitchLoss",
+    "WindowSource",
     "WindowSums",
+    "ZLoss",
     "single_threaded",
     "solve_linear",
     "solve_ridge",

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .windows import is_many, is_pandas
+from ..windows import is_many, is_pandas
 
 Float64Array = npt.NDArray[np.float64]
 

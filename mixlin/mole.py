@@ -1,0 +1,424 @@
+"""Mixtures of linear experts: one exact solution, corrected by experts that a gate mixes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from .backends import Backend, resolve
+from .base import BaseForecaster, Training, window_weights
+from .base.contexts import read_request
+from .linear import ExactLinearForecaster
+from .linear_family import (
+    DLinearForecaster,
+    LinearForecaster,
+    NLinearForecaster,
+    RLinearForecaster,
+)
+from .mixture import FixedPlan, Parts, forward
+from .persistence import register_record
+from .routing import CalendarRouter, Router, named_router
+from .solvers import (
+    AlternatingSolver,
+    FixedGatesSolver,
+    GradientSolver,
+    MixtureSolver,
+    MixtureTask,
+    WindowSource,
+)
+from .state_dicts import read_mole
+
+Float64Array = npt.NDArray[np.float64]
+
+BASES: dict[str, type[ExactLinearForecaster]] = {
+    "linear": LinearForecaster,
+    "nlinear": NLinearForecaster,
+    "dlinear": DLinearForecaster,
+    "rlinear": RLinearForecaster,
+    "rmlp": RLinearForecaster,  # which its residual layer leaves as it is, to begin with
+}
+SOLVERS: dict[str, type[MixtureSolver]] = {
+    "alternating": AlternatingSolver,
+    "fixed-gates": FixedGatesSolver,
+    "gradient": GradientSolver,
+}
+_RESIDUAL_WIDTH = 512  # of RMLP, as in the reference
+_PARTS_ELEMENTS = 2**22  # forecasts of all experts that are computed at a time
+
+for _solver in SOLVERS.values():
+    register_record(_solver)
+
+
+def named_solver(solver: str | MixtureSolver) -> MixtureSolver:
+    """Return the solver of an estimator's parameter.
+
+    Parameters
+    ----------
+    solver : {"alternating", "fixed-gates", "gradient"} or MixtureSolver
+
+    Returns
+    -------
+    MixtureSolver
+
+    Raises
+    ------
+    ValueError
+        For another name or type, or a parameter out of range.
+    """
+    if isinstance(solver, str) and solver in SOLVERS:
+        return SOLVERS[solver]()
+    if not isinstance(solver, MixtureSolver):
+        raise ValueError(
+            f"solver must be one of {', '.join(map(repr, SOLVERS))}, or a solver such as "
+            f"GradientSolver(max_epochs=20); got {solver!r}."
+        )
+    solver.check()
+    return solver
+
+
+class MoLEForecaster(BaseForecaster):
+    """A mixture of linear experts: a gate weighs linear forecasts of one window [1]_.
+
+    The experts are corrections of one exact solution, shrunk towards it, so that a mixture is
+    never far from the best single linear model, and falls back to it where held-out windows do
+    not ask for more. The gate reads the shape of the window, its spectrum, or the calendar.
+
+    Parameters
+    ----------
+    lookback : int, optional
+        Steps that a forecast reads. Series: ``min(336, n_rows // 3)`` by default, of the shortest
+        one for many series. Windows: all columns by default; a smaller one reads the last
+        columns.
+    horizon : int, optional
+        Steps to forecast. Needed for series; taken from ``y`` for windows.
+    base : {"dlinear", "linear", "nlinear", "rlinear", "rmlp"}, default="dlinear"
+        What an expert is: the model of that name. "rmlp" has a residual layer before the experts,
+        which ``solver="gradient"`` alone can fit.
+    n_experts : int, default=4
+        Experts at most; with 1 this is the single expert. See ``n_experts_``.
+    router : {"statistics", "calendar", "spectral", "constant"} or Router, default="statistics"
+        What the gate looks at. "calendar" needs timestamps, in ``fit`` and in ``predict``.
+    top_k : int, optional
+        Experts that get weight in a window; all by default.
+    solver : {"alternating", "fixed-gates", "gradient"} or MixtureSolver, default="alternating"
+        "alternating" needs no torch. "fixed-gates" has gates that are smooth in the time of day
+        or week, one linear solve. "gradient" trains with torch.
+    alpha : float, default=1e-6
+        Relative ridge penalty of the exact solution, see :class:`LinearForecaster`.
+    individual : {False, True, "partial"}, default=False
+        Whether the exact solution that experts correct is shared by all channels. Corrections
+        are.
+    scale : {"auto", "std", None}, default="auto"
+        "std" divides every channel by its standard deviation inside the solve, so that pooled
+        channels count equally; forecasts stay in data units. "auto" is "std" for series and None
+        for windows.
+    backend : str or Backend, optional
+        Engine of ``predict``; by default that of the configuration, else "numpy".
+    random_state : int, RandomState instance or None
+        Of the gate's beginnings and of training by gradient descent.
+
+    Attributes
+    ----------
+    n_experts_ : int
+        Experts of the fitted mixture. Solvers that choose on held-out windows may find that fewer
+        forecast better; 1 is the exact single expert. ``history_`` shows what was tried.
+    expert_usage_ : array of shape (n_experts_,)
+        Mean gate over the training windows.
+    expert_names_ : list of str
+    history_ : list of dict
+        Candidates or epochs with their errors on held-out windows, mean squares in units of the
+        channels.
+    lookback_, horizon_, n_features_in_, n_channels_in_ : int
+    feature_names_in_ : array of str
+    mode_ : {"windows", "series"}
+    context_ : array of shape (lookback, n_channels)
+        The training series' last rows; a list for many series.
+    cutoff_, freq_ : object
+        Last label and frequency of the training index, None for arrays.
+    plan_ : mixlin.mixture.FixedPlan
+
+    References
+    ----------
+    .. [1] R. Ni et al., "Mixture-of-linear-experts for long-term time series forecasting",
+       AISTATS 2024.
+
+    Examples
+    --------
+    >>> from mixlin import MoLEForecaster
+    >>> from mixlin.datasets import make_seasonal
+    >>> load = make_seasonal(24 * 200, n_channels=2, random_state=0).data
+    >>> model = MoLEForecaster(lookback=48, horizon=24, random_state=0).fit(load)
+    >>> model.predict().shape, model.gate_weights().shape[:2]
+    ((24, 2), (1, 2))
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        **BaseForecaster._parameter_constraints,
+        "base": [StrOptions(set(BASES))],
+        "n_experts": [Interval(Integral, 1, None, closed="left")],
+        "router": [str, Router],
+        "top_k": [Interval(Integral, 1, None, closed="left"), None],
+        "solver": [str, MixtureSolver],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "individual": ["boolean", StrOptions({"partial"})],
+        "scale": [StrOptions({"auto", "std"}), None],
+    }
+
+    n_experts_: int
+    expert_usage_: Float64Array
+
+    def __init__(
+        self,
+        lookback: int | None = None,
+        horizon: int | None = None,
+        *,
+        base: str = "dlinear",
+        n_experts: int = 4,
+        router: str | Router = "statistics",
+        top_k: int | None = None,
+        solver: str | MixtureSolver = "alternating",
+        alpha: float = 1e-6,
+        individual: bool | str = False,
+        scale: str | None = "auto",
+        backend: str | Backend | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.lookback = lookback
+        self.horizon = horizon
+        self.base = base
+        self.n_experts = n_experts
+        self.router = router
+        self.top_k = top_k
+        self.solver = solver
+        self.alpha = alpha
+        self.individual = individual
+        self.scale = scale
+        self.backend = backend
+        self.random_state = random_state
+
+    # -- fitting ---------------------------------------------------------------------------
+
+    @property
+    def _wants_timestamps(self) -> bool:
+        router = named_solver(self.solver).router_for(named_router(self.router), self.n_experts)
+        return router.needs_timestamps and self.n_experts > 1
+
+    def _check_updatable(self) -> None:
+        raise ValueError(
+            "a mixture can't be updated: its gate depends on all windows. Call fit on all data, "
+            "or with solver=GradientSolver(warm_start=True), which goes on from the fitted model."
+        )
+
+    def _learn(self, training: Training, *, update: bool) -> dict[str, Any]:
+        if self.top_k is not None and self.top_k > self.n_experts:
+            raise ValueError(
+                f"top_k={self.top_k} is more than n_experts={self.n_experts}. Choose a top_k of at "
+                "most n_experts, or None for all."
+            )
+        solver = named_solver(self.solver)
+        if self.base == "rmlp" and not isinstance(solver, GradientSolver):
+            raise ValueError(
+                f"base='rmlp' has a layer that {type(solver).__name__} can't fit. Use "
+                "solver='gradient', or base='rlinear', which is the same without the layer."
+            )
+        router = solver.router_for(named_router(self.router), self.n_experts)
+        stamps = training.stamps() if self._wants_timestamps else None
+        router = clone(router, safe=False).prepared(None if stamps is None else stamps[0])
+
+        @lru_cache(maxsize=2)
+        def start(held_out: float | int) -> FixedPlan:
+            plan: FixedPlan = self._single(training, held_out)["plan_"]
+            return plan
+
+        whole = self._single(training, 0)
+        deviation = np.sqrt(whole["_statistics"].variance())
+        if not self._scales(training):
+            deviation = np.full_like(deviation, np.sqrt((deviation**2).mean()))
+        task = MixtureTask(
+            windows=self._source(training, stamps, whole["_statistics"].mean),
+            start=lambda held_out: start(held_out) if held_out else whole["plan_"],
+            router=router,
+            n_experts=self.n_experts,
+            top_k=self.top_k,
+            scale=np.where(deviation > 0, deviation, 1.0),
+            fit_intercept=BASES[self.base] is not RLinearForecaster,
+            hidden=_RESIDUAL_WIDTH if self.base == "rmlp" else None,
+            random_state=check_random_state(self.random_state),
+            previous=self.plan_.mixture() if "plan_" in vars(self) else None,
+        )
+        if self.n_experts == 1 and self.base != "rmlp":
+            solution = single_expert(task, [])
+        else:
+            solution = solver.solve(task)
+        mixture = solution.mixture
+        plan = FixedPlan(
+            training.lookback,
+            training.horizon,
+            whole["plan_"].n_channels,
+            residual=solution.residual,
+            fixed=mixture,
+        )
+        return {
+            "plan_": plan,
+            "n_experts_": mixture.n_experts,
+            "expert_usage_": solution.usage,
+            "expert_names_": [f"expert {k}" for k in range(mixture.n_experts)],
+            "history_": solution.history,
+        }
+
+    def _scales(self, training: Training) -> bool:
+        return self.scale == "std" or (self.scale == "auto" and training.series is not None)
+
+    def _single(self, training: Training, held_out: float | int) -> dict[str, Any]:
+        """Fit the exact single expert on all data but the last rows."""
+        learner = BASES[self.base](
+            alpha=self.alpha,
+            individual=self.individual,
+            scale=self.scale,
+        )
+        return learner._learn(training.without_end(held_out), update=False)
+
+    def _source(
+        self, training: Training, stamps: Any, level: Float64Array
+    ) -> WindowSource:
+        L, H, weight = training.lookback, training.horizon, training.weight
+        if training.windows is not None:
+            x, y = training.windows
+            return WindowSource.of_windows(x, y, stamps=stamps, weight=weight)
+        assert training.series is not None
+        if weight is not None:
+            weight = [
+                window_weights(w, L, H) if len(w) >= L + H else np.empty(0) for w in weight
+            ]
+        return WindowSource.of_series(
+            L, H, training.series, stamps=stamps, weight=weight, fill=level
+        )
+
+    # -- looking inside --------------------------------------------------------------------
+
+    def gate_weights(self, X: Any = None, *, timestamps: Any = None) -> Float64Array:
+        """Return how the experts are weighed.
+
+        Parameters
+        ----------
+        X, timestamps
+            As in :meth:`predict`.
+
+        Returns
+        -------
+        array of shape (n_windows, n_channels, n_experts_)
+            Or (n_windows, horizon, n_channels, n_experts_) with a gate per step. A context is one
+            window. Weights are not negative and sum to one.
+        """
+        gates = [p.gates for p in self._parts(X, timestamps)]
+        whole = np.concatenate(gates)
+        return whole if whole.ndim == 3 else np.ascontiguousarray(np.moveaxis(whole, 1, 2))
+
+    def expert_forecasts(self, X: Any = None, *, timestamps: Any = None) -> Float64Array:
+        """Return the forecast of every expert by itself.
+
+        Parameters
+        ----------
+        X, timestamps
+            As in :meth:`predict`.
+
+        Returns
+        -------
+        array of shape (n_windows, horizon, n_channels, n_experts_)
+            In data units; weighed by :meth:`gate_weights` they sum to the forecast.
+        """
+        found = np.concatenate([p.experts for p in self._parts(X, timestamps)])
+        return np.ascontiguousarray(np.moveaxis(found, 1, 2))
+
+    def _parts(self, X: Any, timestamps: Any) -> list[Parts]:
+        request = read_request(self, X, timestamps)
+        mixture, backend = self.plan_.mixture(), resolve(self.backend)
+        n, n_channels, _ = request.windows.shape
+        size = max(1, _PARTS_ELEMENTS // (n_channels * mixture.horizon * mixture.n_experts))
+        out = []
+        for at in range(0, n, size):
+            some = slice(at, at + size)
+            stamps = None if request.stamps is None else request.stamps[some]
+            parts = forward(
+                mixture, backend, request.windows[some], timestamps=stamps, parts=True
+            )
+            assert isinstance(parts, Parts)
+            gates = parts.gates
+            whole = (len(gates), n_channels, *gates.shape[2:])
+            out.append(parts._replace(gates=np.broadcast_to(gates, whole)))
+        return out
+
+    # -- reference weights -----------------------------------------------------------------
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        state_dict: Mapping[str, Any],
+        *,
+        router: Router | None = None,
+        kernel_size: int = 25,
+        n_experts: int | None = None,
+        n_channels: int | None = None,
+        horizon: int | None = None,
+        backend: str | Backend | None = None,
+    ) -> MoLEForecaster:
+        """Make a fitted forecaster from reference weights.
+
+        Parameters
+        ----------
+        state_dict : mapping
+            Of MoLE_DLinear, MoLE_RLinear or MoLE_RMLP, told apart by their keys; numpy arrays or
+            torch tensors.
+        router : Router, optional
+            What the gate was trained on: the reference's encoding of the time of the window's
+            first step by default, hourly. Pass ``CalendarRouter(stamp="first",
+            encoding="reference", freq="min")`` for another frequency.
+        kernel_size : int, default=25
+            Of the moving average of MoLE_DLinear.
+        n_experts, n_channels, horizon : int, optional
+            The layers of MoLE_DLinear, and of the others without an affine normalization, give
+            ``n_experts * horizon`` and ``n_experts * n_channels`` only; one of the three settles
+            the rest.
+        backend : str or Backend, optional
+
+        Returns
+        -------
+        MoLEForecaster
+            Forecasts windows (n_windows, lookback, n_channels) and contexts, with timestamps; it
+            has no residuals, so no intervals.
+
+        Raises
+        ------
+        ValueError
+            If a tensor is missing, unknown, of another shape, or not finite, or if the number of
+            experts can't be told.
+        """
+        if router is None:
+            router = CalendarRouter(stamp="first", encoding="reference", freq="h")
+        mixture = read_mole(
+            state_dict,
+            router,
+            kernel_size=kernel_size,
+            n_experts=n_experts,
+            n_channels=n_channels,
+            horizon=horizon,
+        )
+        E = mixture.n_experts
+        made: MoLEForecaster = cls._from_mixture(
+            mixture, router=router, n_experts=E, backend=backend
+        )
+        state = {
+            "n_experts_": E,
+            "expert_names_": [f"expert {k}" for k in range(E)],
+            "history_": [],
+        }
+        made.__dict__.update(state, _state=(*made._state, *state))
+        return made

@@ -1,0 +1,396 @@
+"""Mixtures fitted without gradient descent: experts given gates, gates given experts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..mixture import FixedPlan
+from ..routing import Gate
+from .corrections import (
+    CorrectionSpace,
+    Moments,
+    ShrinkagePath,
+    features_of,
+    moments_of,
+    most_coordinates,
+    run_gate,
+)
+from .expectation_maximization import GateFit, gather
+from .mixture_task import MixtureSolution, MixtureSolver, MixtureTask
+from .window_source import WindowSource
+
+Float64Array = npt.NDArray[np.float64]
+
+FEWEST_WINDOWS = 32  # held out; with fewer nothing can be chosen, and the single expert is kept
+_FEWEST_SPANS = 3  # of lookback + horizon windows that the held-out part is cut into
+_USAGE_WINDOWS = 4096
+
+
+class Candidate(NamedTuple):
+    """A mixture and its loss on held-out windows."""
+
+    gate: Gate
+    strength: float
+    loss: float
+    space: CorrectionSpace
+    corrections: Float64Array
+
+
+class CorrectionSolver(MixtureSolver):
+    """What solvers share that correct the exact single expert, given gates.
+
+    Subclasses say which gates there are, and take the moments of training windows for them.
+    """
+
+    strength: float | Sequence[float]
+    fewer_experts: bool
+    min_gain: float
+    validation: float | int
+    refit: bool
+    n_coordinates: int
+
+    def check(self) -> None:
+        name = type(self).__name__
+        strengths = self._strengths()
+        if not strengths or not all(isinstance(s, Real) and s > 0 for s in strengths):
+            raise ValueError(
+                f"strength of {name} must be a positive number, or several to choose from; got "
+                f"{self.strength!r}."
+            )
+        for key, least in (("min_gain", 0.0), ("n_coordinates", 1)):
+            value = getattr(self, key)
+            if not isinstance(value, Real) or not value >= least:
+                raise ValueError(f"{key} of {name} must be at least {least:g}; got {value!r}.")
+        check_validation(self.validation, name)
+
+    def _strengths(self) -> tuple[float, ...]:
+        return (
+            tuple(self.strength) if isinstance(self.strength, Sequence) else (self.strength,)
+        )
+
+    def solve(self, task: MixtureTask) -> MixtureSolution:
+        self.check()
+        strengths = self._strengths()
+        if not self.fewer_experts and len(strengths) == 1:
+            return self._without_choice(task, float(strengths[0]))
+        training, held_out = task.windows.split(self.validation)
+        if min(training.n_windows, held_out.n_windows) < FEWEST_WINDOWS:
+            return single_expert(task, [])
+        start = task.start(self.validation)
+        history: list[dict[str, Any]] = []
+        best: Candidate | None = None
+        single = np.inf
+        for n_experts, gate, space, moments in self._gates(task, training, start):
+            path = ShrinkagePath(moments)
+            kept = moments_of(held_out, space, gate)
+            single = kept.square / (max(kept.n, 1.0) * task.windows.horizon)
+            losses = path.losses(strengths, kept)
+            for strength, loss in zip(strengths, losses, strict=True):
+                entry = {"n_experts": n_experts, "strength": strength, "validation_loss": loss}
+                history.append({k: float(v) for k, v in entry.items()})
+            i = int(np.argmin(losses))
+            if best is None or losses[i] < best.loss:
+                corrections = path.corrections(strengths[i], n_experts)
+                best = Candidate(gate, float(strengths[i]), float(losses[i]), space, corrections)
+        assert best is not None
+        history.insert(
+            0, {"n_experts": 1.0, "strength": float("inf"), "validation_loss": float(single)}
+        )
+        if self.fewer_experts and not self._pays(best, single, held_out):
+            return single_expert(task, history, None if self.refit else start)
+        if not self.refit:
+            return self._solution(task, start, best, best.loss / single, history)
+        whole = task.start(0)
+        space = replace(best.space, start=whole.mixture())
+        moments = self._moments(task.windows, space, best.gate)
+        corrections = ShrinkagePath(moments).corrections(best.strength, best.gate.n_experts)
+        final = best._replace(space=space, corrections=corrections)
+        return self._solution(task, whole, final, best.loss / single, history)
+
+    def _without_choice(self, task: MixtureTask, strength: float) -> MixtureSolution:
+        whole = task.start(0)
+        *_, (n_experts, gate, space, moments) = self._gates(
+            task, task.windows, whole, only=task.n_experts
+        )
+        path = ShrinkagePath(moments)
+        loss = float(path.losses([strength], moments)[0])
+        single = moments.square / (max(moments.n, 1.0) * task.windows.horizon)
+        found = Candidate(gate, strength, loss, space, path.corrections(strength, n_experts))
+        return self._solution(task, whole, found, loss / single if single > 0 else 1.0, [])
+
+    def _gates(
+        self, task: MixtureTask, training: WindowSource, start: FixedPlan, only: int | None = None
+    ) -> Iterator[tuple[int, Gate, CorrectionSpace, Moments]]:
+        """Yield numbers of experts, their gates, and the moments of the training windows."""
+        raise NotImplementedError  # pragma: no cover
+
+    def _moments(self, source: WindowSource, space: CorrectionSpace, gate: Gate) -> Moments:
+        return moments_of(source, space, gate)
+
+    def _pays(self, best: Candidate, single: float, held_out: WindowSource) -> bool:
+        """Whether a mixture beats the single expert by enough, and not by chance.
+
+        Neighboring windows share nearly everything, so gains are averaged over spans of
+        ``lookback + horizon`` windows, and must exceed their standard error.
+        """
+        if not best.loss <= (1.0 - self.min_gain) * single:
+            return False
+        gains = []
+        for block in held_out.blocks(best.space.n_coordinates):
+            inputs, residuals = best.space.measure(block)
+            features = features_of(best.gate.router, block, held_out.horizon)
+            gates = run_gate(best.gate, features)
+            mixed = mixed_corrections(inputs, best.corrections, gates)
+            gain = (residuals**2 - (residuals - mixed) ** 2).mean(axis=2)
+            gains.append((gain * block.weight).sum(axis=1))
+        each = np.concatenate(gains)
+        n_spans = len(each) // (held_out.lookback + held_out.horizon)
+        if n_spans < _FEWEST_SPANS:
+            return False
+        means = np.array([part.mean() for part in np.array_split(each, n_spans)])
+        return bool(means.mean() > means.std(ddof=1) / np.sqrt(n_spans))
+
+    def _solution(
+        self,
+        task: MixtureTask,
+        start: FixedPlan,
+        found: Candidate,
+        ratio: float,
+        history: list[dict[str, Any]],
+    ) -> MixtureSolution:
+        return MixtureSolution(
+            found.space.mixture(found.corrections, found.gate),
+            usage_of(task.windows, found.gate),
+            partial(residual_of, start, min(1.0, float(ratio))),
+            history,
+        )
+
+
+class AlternatingSolver(CorrectionSolver):
+    """Experts in closed form given gates, and gates given experts, in turn.
+
+    Every expert is the exact single one plus a correction, ``W + D_k``, shrunk towards it. Gates
+    come from expectation and maximization: windows are shared among the experts by how well each
+    explains them, each expert is fitted on its share by weighted ridge regression, and a
+    multinomial logistic regression learns the shares from the router's features. Then all
+    corrections are solved together with the gates held fixed, for several strengths from one
+    eigendecomposition, and the strength and the number of experts are chosen on held-out windows,
+    the single expert among the candidates. No torch, no learning rate, no epochs.
+
+    Parameters
+    ----------
+    strength : float or sequence of float, default=(0.01, 0.03, 0.1, 0.3, 1, 3, 10)
+        Ridge penalty on the corrections, relative to the number of windows and the variance of
+        the channels; several are chosen from on held-out windows.
+    fewer_experts : bool, default=True
+        Whether fewer experts (halved, down to the single one) may be chosen.
+    min_gain : float, default=0.01
+        Share of the single expert's held-out error by which a mixture must be better to be
+        chosen; it must also exceed its standard error.
+    n_iter : int, default=6
+        Rounds of expectation and maximization.
+    polish : int, default=0
+        Rounds after them in which the gate is fitted to the squared error of the mixture itself.
+    sharpness : float, default=8.0
+        How many independent errors the steps of one window are taken for when windows are shared
+        among experts.
+    gate_penalty : float, default=1e-3
+        Ridge penalty on the gate's weights, on standardized features.
+    validation : float or int, default=0.2
+        Share, or number, of the last rows of every series (of the last windows, for arrays) that
+        are held out to choose on.
+    refit : bool, default=True
+        Whether experts are solved again on all data after the choice.
+    n_coordinates : int, default=96
+        Principal directions of the windows that corrections live in, at most.
+
+    References
+    ----------
+    .. [1] R. Jacobs, M. Jordan, S. Nowlan and G. Hinton, "Adaptive mixtures of local experts",
+       Neural Computation 3, 1991.
+    .. [2] M. Jordan and R. Jacobs, "Hierarchical mixtures of experts and the EM algorithm",
+       Neural Computation 6, 1994.
+
+    Examples
+    --------
+    >>> from mixlin import MoLEForecaster
+    >>> from mixlin.solvers import AlternatingSolver
+    >>> model = MoLEForecaster(n_experts=2, solver=AlternatingSolver(n_iter=3))
+    >>> model.get_params()["solver__n_iter"]
+    3
+    """
+
+    def __init__(
+        self,
+        strength: float | Sequence[float] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+        *,
+        fewer_experts: bool = True,
+        min_gain: float = 0.01,
+        n_iter: int = 6,
+        polish: int = 0,
+        sharpness: float = 8.0,
+        gate_penalty: float = 1e-3,
+        validation: float | int = 0.2,
+        refit: bool = True,
+        n_coordinates: int = 96,
+    ) -> None:
+        self.strength = strength
+        self.fewer_experts = fewer_experts
+        self.min_gain = min_gain
+        self.n_iter = n_iter
+        self.polish = polish
+        self.sharpness = sharpness
+        self.gate_penalty = gate_penalty
+        self.validation = validation
+        self.refit = refit
+        self.n_coordinates = n_coordinates
+
+    def check(self) -> None:
+        super().check()
+        for key, least in (("n_iter", 1), ("polish", 0)):
+            value = getattr(self, key)
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+                raise ValueError(
+                    f"{key} of AlternatingSolver must be an integer of at least {least}; got "
+                    f"{value!r}."
+                )
+        for key in ("sharpness", "gate_penalty"):
+            if not isinstance(getattr(self, key), Real) or not getattr(self, key) > 0:
+                raise ValueError(
+                    f"{key} of AlternatingSolver must be positive; got {getattr(self, key)!r}."
+                )
+
+    def _gates(
+        self, task: MixtureTask, training: WindowSource, start: FixedPlan, only: int | None = None
+    ) -> Iterator[tuple[int, Gate, CorrectionSpace, Moments]]:
+        refuse_noise(task, "AlternatingSolver")
+        probe = features_of(task.router, training.block(np.arange(1)), training.horizon)
+        n_blocks = training.horizon if probe.ndim == 4 else 1
+        space = CorrectionSpace.of(
+            start.mixture(),
+            task.scale,
+            training,
+            fit_intercept=task.fit_intercept,
+            most=most_coordinates(task.n_experts, n_blocks, self.n_coordinates),
+        )
+        rows = gather(training, space, task.router)
+        for n_experts in [only] if only else halved(task.n_experts):
+            fit = GateFit(rows, task.router, n_experts, self.gate_penalty, task.random_state)
+            for _ in range(self.n_iter):
+                fit.expect(1.0 / n_experts, self.sharpness)
+                fit.maximize()
+            for _ in range(self.polish):
+                fit.polish(1.0 / n_experts)
+            top_k = None if task.top_k is None else min(task.top_k, n_experts)
+            gate = fit.gate(top_k, training.n_channels)
+            yield n_experts, gate, space, moments_of(training, space, gate)
+
+
+def halved(n_experts: int) -> list[int]:
+    """Return numbers of experts to try: all, half of them, ... two.
+
+    Examples
+    --------
+    >>> from mixlin.solvers.alternating import halved
+    >>> halved(5)
+    [5, 2]
+    """
+    out = []
+    while n_experts >= 2:
+        out.append(n_experts)
+        n_experts //= 2
+    return out
+
+
+def check_validation(validation: float | int, name: str) -> None:
+    """Raise a ValueError unless ``validation`` is a share or a number of rows."""
+    share = isinstance(validation, Real) and not isinstance(validation, Integral)
+    right = (share and 0 < validation < 1) or (
+        isinstance(validation, Integral) and not isinstance(validation, bool) and validation >= 1
+    )
+    if not right:
+        raise ValueError(
+            f"validation of {name} must be a share between 0 and 1 or a number of rows; got "
+            f"{validation!r}."
+        )
+
+
+def refuse_noise(task: MixtureTask, name: str) -> None:
+    """Refuse routers that ask for randomness in training."""
+    router = task.router
+    if router.noise or router.head_dropout:
+        raise ValueError(
+            f"noise={router.noise} and head_dropout={router.head_dropout} of "
+            f"{type(router).__name__} act in training by gradient descent; {name} has none. Use "
+            "solver='gradient', or leave them at zero."
+        )
+
+
+def mixed_corrections(
+    inputs: npt.NDArray[np.float32], corrections: Float64Array, gates: Float64Array
+) -> npt.NDArray[np.float32]:
+    """Return the gate-weighted corrections of windows, (n, C, H).
+
+    Parameters
+    ----------
+    inputs : array of shape (n, C, q)
+    corrections : array of shape (E, q, H)
+    gates : array of shape (n, 1 or C, E) or (n, 1 or C, H, E)
+    """
+    out = np.zeros((*inputs.shape[:2], corrections.shape[2]), dtype=np.float32)
+    for k, correction in enumerate(corrections.astype(np.float32)):
+        share = gates[..., k].astype(np.float32)
+        out += (share if gates.ndim == 4 else share[:, :, None]) * (inputs @ correction)
+    return out
+
+
+def usage_of(source: WindowSource, gate: Gate) -> Float64Array:
+    """Return the mean gate over windows, evenly spread."""
+    total = np.zeros(gate.n_experts)
+    n = 0
+    for block in source.thinned(_USAGE_WINDOWS).blocks():
+        gates = run_gate(gate, features_of(gate.router, block, source.horizon))
+        total += gates.reshape(-1, gate.n_experts).mean(axis=0) * len(gates)
+        n += len(gates)
+    return np.asarray(total / max(1, n))
+
+
+def single_expert(
+    task: MixtureTask, history: list[dict[str, Any]], start: FixedPlan | None = None
+) -> MixtureSolution:
+    """Return the exact single expert as the solution.
+
+    Parameters
+    ----------
+    task : MixtureTask
+    history : list of dict
+    start : FixedPlan, optional
+        By default that of all data.
+    """
+    plan = task.start(0) if start is None else start
+    return MixtureSolution(plan.mixture(), np.ones(1), partial(residual_of, plan, 1.0), history)
+
+
+def residual_of(start: FixedPlan, ratio: float) -> Float64Array:
+    """Return the variance of the residuals of a mixture from that of the single expert.
+
+    Parameters
+    ----------
+    start : FixedPlan
+    ratio : float
+        Mean squared error of the mixture over that of the single expert.
+
+    Returns
+    -------
+    array of shape (C, horizon)
+    """
+    variance = start.residual_variance
+    assert variance is not None
+    return np.asarray(variance * ratio)

@@ -1,0 +1,317 @@
+"""Mixtures whose gates are fixed and smooth in the time of day or week: one linear solve.
+
+With a gate that is a trigonometric polynomial of degree J in a phase that grows evenly, all
+moments follow from the 2 J + 1 complex Gram matrices ``S_m = sum_t exp(i m t) z_t z_t'``. Each obeys
+``S[i + 1, j + 1] = exp(-i m w) (S[i, j] - e_0 z[i] z[j] + e_N z[N + i] z[N + j])``, with w the phase
+of a step, and so costs no more than a first row and a recursion, however long the series is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.fft import fft, ifft, next_fast_len
+
+from ..layers import Layer
+from ..mixture import FixedPlan
+from ..routing import Gate, PeriodicRouter, Router
+from .alternating import CorrectionSolver
+from .corrections import CorrectionSpace, Moments, moments_of, most_coordinates
+from .mixture_task import MixtureTask
+from .window_source import WindowSource
+
+Float64Array = npt.NDArray[np.float64]
+ComplexArray = npt.NDArray[np.complex128]
+
+_MOST_STRETCHES = 64  # per channel; where gaps cut a series into more, windows are cut out of it
+_EVEN = 1e-6  # radians by which the phase of a step may differ from that of others
+
+
+class FixedGatesSolver(CorrectionSolver):
+    """Experts for fixed gates, smooth and evenly spaced over the day, the week or the year.
+
+    The estimator's ``router`` is not used: gates are those of
+    :class:`~mixlin.routing.PeriodicRouter`. All corrections are solved at once, from Gram matrices
+    whose cost does not depend on the length of the series; the strength of their shrinkage, and
+    whether they pay at all, is chosen on held-out windows.
+
+    Parameters
+    ----------
+    period : {"day", "week", "year"}, default="day"
+    n_harmonics : int, optional
+        Harmonics of the gates; ``(n_experts - 1) // 2`` by default, at least one.
+    strength : float or sequence of float, default=(0.01, 0.03, 0.1, 0.3, 1, 3, 10)
+        Ridge penalty on the corrections, relative to the number of windows and the variance of
+        the channels; several are chosen from on held-out windows.
+    fewer_experts : bool, default=True
+        Whether the single expert may be chosen instead.
+    min_gain : float, default=0.01
+        Share of the single expert's held-out error by which the mixture must be better to be
+        chosen; it must also exceed its standard error.
+    validation : float or int, default=0.2
+        Share, or number, of the last rows of every series (of the last windows, for arrays) that
+        are held out to choose on.
+    refit : bool, default=True
+        Whether experts are solved again on all data after the choice.
+    n_coordinates : int, default=96
+        Principal directions of the windows that corrections live in, at most.
+
+    Examples
+    --------
+    >>> from mixlin import MoLEForecaster
+    >>> from mixlin.datasets import make_seasonal
+    >>> from mixlin.solvers import FixedGatesSolver
+    >>> load = make_seasonal(24 * 200, as_frame=True, random_state=0).frame
+    >>> solver = FixedGatesSolver(strength=0.1, fewer_experts=False)
+    >>> model = MoLEForecaster(48, 24, n_experts=3, solver=solver).fit(load)
+    >>> model.expert_usage_.round(3).tolist()
+    [0.333, 0.333, 0.333]
+    """
+
+    def __init__(
+        self,
+        period: str = "day",
+        n_harmonics: int | None = None,
+        *,
+        strength: float | Sequence[float] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+        fewer_experts: bool = True,
+        min_gain: float = 0.01,
+        validation: float | int = 0.2,
+        refit: bool = True,
+        n_coordinates: int = 96,
+    ) -> None:
+        self.period = period
+        self.n_harmonics = n_harmonics
+        self.strength = strength
+        self.fewer_experts = fewer_experts
+        self.min_gain = min_gain
+        self.validation = validation
+        self.refit = refit
+        self.n_coordinates = n_coordinates
+
+    def check(self) -> None:
+        super().check()
+        PeriodicRouter(period=self.period, n_harmonics=self.n_harmonics).check()
+
+    def router_for(self, router: Router, n_experts: int) -> Router:
+        return PeriodicRouter(n_experts, self.period, self.n_harmonics)
+
+    def _gates(
+        self, task: MixtureTask, training: WindowSource, start: FixedPlan, only: int | None = None
+    ) -> Iterator[tuple[int, Gate, CorrectionSpace, Moments]]:
+        if task.top_k is not None and task.top_k < task.n_experts:
+            raise ValueError(
+                f"top_k={task.top_k} would cut the smooth gates of FixedGatesSolver. Leave top_k at "
+                "None, or use solver='alternating'."
+            )
+        space = CorrectionSpace.of(
+            start.mixture(),
+            task.scale,
+            training,
+            fit_intercept=task.fit_intercept,
+            most=most_coordinates(task.n_experts, 1, self.n_coordinates),
+        )
+        gate = Gate(task.router, (Layer(np.eye(task.n_experts)[None]),))
+        yield task.n_experts, gate, space, self._moments(training, space, gate)
+
+    def _moments(self, source: WindowSource, space: CorrectionSpace, gate: Gate) -> Moments:
+        assert isinstance(gate.router, PeriodicRouter)
+        stretches = list(even_stretches(source, gate.router))
+        if len(stretches) > _MOST_STRETCHES * source.n_channels or not _even_weights(source):
+            return moments_of(source, space, gate)
+        return harmonic_moments(source, space, gate.router, stretches)
+
+
+class Stretch(NamedTuple):
+    """Consecutive windows of a channel whose phase grows evenly."""
+
+    channel: int
+    values: Float64Array  # all that the windows read
+    first: float  # phase of the first window
+    step: float
+    weight: float
+
+
+def _even_weights(source: WindowSource) -> bool:
+    """Whether windows come from series, each with one weight."""
+    if source.windows is not None:
+        return False
+    weight = source.weight
+    return weight is None or all(not len(w) or np.ptp(w) == 0 for w in weight)
+
+
+def even_stretches(source: WindowSource, router: PeriodicRouter) -> Iterator[Stretch]:
+    """Cut series into stretches without gaps whose phase grows evenly.
+
+    Parameters
+    ----------
+    source : WindowSource
+        Of series.
+    router : PeriodicRouter
+    """
+    if source.windows is not None:
+        return
+    L, length = source.lookback, source.lookback + source.horizon
+    for i in np.unique(source.places[:, 0]):
+        starts = source.places[source.places[:, 0] == i, 1]
+        values = source.series[i]
+        missing = np.isnan(values)
+        weight = 1.0 if source.weight is None else float(source.weight[i][0])
+        phase = router.phases(source.stamps[i][starts + L])
+        steps = np.angle(np.exp(1j * np.diff(phase)))
+        usual = float(np.median(steps)) if len(steps) else 0.0
+        joined = (np.diff(starts) == 1) & (np.abs(steps - usual) < _EVEN)
+        for c in range(values.shape[1]):
+            before = np.concatenate([[0], np.cumsum(missing[:, c])])
+            free = before[starts + length] == before[starts]
+            follows = joined & free[1:] & free[:-1]
+            edges = np.flatnonzero(~np.concatenate([[False], follows, [False]]))
+            for begin, end in zip(edges[:-1], edges[1:], strict=True):
+                if free[begin]:
+                    rows = slice(starts[begin], starts[end - 1] + length)
+                    own = np.asarray(values[rows, c], dtype=np.float64)
+                    yield Stretch(c, own, float(phase[begin]), usual, weight)
+
+
+def harmonic_moments(
+    source: WindowSource,
+    space: CorrectionSpace,
+    router: PeriodicRouter,
+    stretches: list[Stretch],
+) -> Moments:
+    """Return the moments of all windows for fixed gates, without cutting windows.
+
+    Parameters
+    ----------
+    source : WindowSource
+    space : CorrectionSpace
+    router : PeriodicRouter
+    stretches : list of Stretch
+
+    Returns
+    -------
+    Moments
+    """
+    start, L, H = space.start, source.lookback, source.horizon
+    J, K, q = router.degree, router.n_experts, space.n_coordinates
+    gram = np.zeros((2 * J + 1, q, q), dtype=np.complex128)
+    cross = np.zeros((J + 1, q, H), dtype=np.complex128)
+    square, n = 0.0, 0.0
+    for c in range(source.n_channels):
+        own = [s for s in stretches if s.channel == c]
+        if not own:
+            continue
+        reference = start.reference[min(c, len(start.reference) - 1)]
+        eps = np.broadcast_to(start.normalization.eps, (source.n_channels,))[c]
+        inputs, outputs = _maps(space, c, H)
+        rows = [(s.values - reference) / space.scale[c] for s in own]
+        scales: list[Float64Array | None] = [None] * len(own)
+        if start.scale_coef is not None:
+            scales = [_window_scale(v, L, H, eps / space.scale[c] ** 2) for v in rows]
+        for m in range(2 * J + 1):
+            sums = np.zeros((L + H + 2, L + H + 2), dtype=np.complex128)
+            for s, v, scale in zip(own, rows, scales, strict=True):
+                wave = np.exp(1j * m * (s.first + s.step * np.arange(len(v) - L - H + 2)))
+                sums += s.weight * _wave_sums(v, wave, np.exp(1j * m * s.step), scale)
+            gram[m] += inputs.T @ sums @ inputs
+            if m <= J:
+                cross[m] += inputs.T @ sums @ outputs
+            if m == 0:
+                square += float(np.einsum("ah,ab,bh->", outputs, sums.real, outputs, optimize=True))
+                n += float(sums[-1, -1].real)
+    # products of gates are trigonometric polynomials of twice the degree
+    a = router.amplitudes()
+    joint = np.zeros((K, q, K, q))
+    for k in range(K):
+        for other in range(k, K):
+            product = np.convolve(a[k], a[other])[2 * J :]  # degrees 0 ... 2 J
+            product[1:] *= 2
+            block = np.tensordot(product, gram, axes=1).real
+            joint[k, :, other], joint[other, :, k] = block, block.T
+    linear = a[:, J:].copy()
+    linear[:, 1:] *= 2
+    both = np.tensordot(linear, cross, axes=1).real
+    return Moments(joint.reshape(1, K * q, K * q), both.reshape(1, K * q, H), square, n)
+
+
+def _maps(space: CorrectionSpace, channel: int, horizon: int) -> tuple[Float64Array, Float64Array]:
+    """Return what turns the coordinates (x, y, scale, 1) into inputs and into residuals."""
+    start, L = space.start, space.start.lookback
+    level = start.normalization.functional(L)
+    normalized = np.eye(L) - level[:, None]
+    q = space.basis.shape[1]
+    inputs = np.zeros((L + horizon + 2, space.n_coordinates))
+    inputs[:L, :q] = normalized @ space.basis
+    outputs = np.zeros((L + horizon + 2, horizon))
+    outputs[:L] = -normalized @ start.weights[min(channel, len(start.weights) - 1), 0]
+    outputs[:L] -= level[:, None]
+    outputs[L : L + horizon] = np.eye(horizon)
+    if start.scale_coef is not None:
+        inputs[-2, q] = 1.0
+        outputs[-2] = -start.scale_coef[min(channel, len(start.scale_coef) - 1), 0]
+    if space.fit_intercept:
+        inputs[-1, -1] = 1.0
+    if start.bias is not None:
+        outputs[-1] = -start.bias[min(channel, len(start.bias) - 1), 0] / space.scale[channel]
+    return inputs, outputs
+
+
+def _window_scale(v: Float64Array, lookback: int, horizon: int, eps: float) -> Float64Array:
+    """Return the scale of every window of a stretch, shape (N,)."""
+    seen = np.lib.stride_tricks.sliding_window_view(v[: len(v) - horizon], lookback)
+    size = max(1, 2**22 // lookback)
+    parts = [seen[at : at + size].var(axis=1) for at in range(0, len(seen), size)]
+    return np.asarray(np.sqrt(np.concatenate(parts) + eps))
+
+
+def _wave_sums(
+    v: Float64Array, wave: ComplexArray, step: complex, scale: Float64Array | None
+) -> ComplexArray:
+    """Return the sum over windows of ``wave_t z_t z_t'``, with ``z = (x, y, scale, 1)``.
+
+    Parameters
+    ----------
+    v : array of shape (N + M - 1,)
+        N windows of M values.
+    wave : array of shape (N + 1,)
+        A geometric sequence of ratio ``step``.
+    step : complex
+    scale : array of shape (N,), optional
+
+    Returns
+    -------
+    array of shape (M + 2, M + 2)
+    """
+    N = len(wave) - 1
+    M = len(v) - N + 1
+    out = np.zeros((M + 2, M + 2), dtype=np.complex128)
+    n_fft = next_fast_len(len(v))
+    spectrum = fft(v, n_fft)
+
+    def correlated(rows: ComplexArray) -> ComplexArray:
+        """Return ``sum_t rows_t v_(t + j)`` for j = 0 ... M - 1."""
+        found: ComplexArray = ifft(np.conj(fft(np.conj(rows), n_fft)) * spectrum)[:M]
+        return found
+
+    gram, turn = out[:M, :M], np.conj(step)
+    gram[0] = correlated(wave[:N] * v[:N])
+    head, tail = v[: M - 1], v[N:]
+    for i in range(M - 1):
+        gram[i + 1, i + 1 :] = turn * (
+            gram[i, i:-1] - wave[0] * head[i] * head[i:] + wave[N] * tail[i] * tail[i:]
+        )
+    lower = np.tril_indices(M, -1)
+    gram[lower] = gram.T[lower]
+    powers = step ** np.arange(M)
+    unwound = powers[:-1] * (wave[N] * tail - wave[0] * head)
+    line = np.concatenate([[0.0], np.cumsum(unwound)]) + wave[:N] @ v[:N]
+    out[-1, :M] = out[:M, -1] = line * np.conj(powers)
+    out[-1, -1] = wave[:N].sum()
+    if scale is not None:
+        out[-2, :M] = out[:M, -2] = correlated(wave[:N] * scale)
+        out[-2, -2] = wave[:N] @ scale**2
+        out[-2, -1] = out[-1, -2] = wave[:N] @ scale
+    return out

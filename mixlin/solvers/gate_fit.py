@@ -1,0 +1,173 @@
+"""Fitting the layers of a gate by L-BFGS, given what every choice of gates costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
+
+from ..layers import Layer
+
+Float64Array = npt.NDArray[np.float64]
+Objective = Callable[[Float64Array], tuple[float, Float64Array]]
+"""From logits (R, E) to a loss and its gradient, both summed over rows."""
+
+
+def standardized(
+    features: Float64Array, weight: Float64Array
+) -> tuple[Float64Array, Float64Array, Float64Array]:
+    """Center and scale features over rows.
+
+    Parameters
+    ----------
+    features : array of shape (R, F)
+    weight : array of shape (R,)
+
+    Returns
+    -------
+    rows : array of shape (R, F)
+    mean, spread : array of shape (F,)
+        A feature that never changes has a spread of one.
+    """
+    mean = np.average(features, axis=0, weights=weight)
+    rows = features - mean
+    spread = np.sqrt(np.average(rows * rows, axis=0, weights=weight))
+    spread[spread <= 1e-9 * np.maximum(np.abs(mean), 1.0)] = 1.0
+    return rows / spread, mean, spread
+
+
+def cross_entropy(shares: Float64Array, weight: Float64Array, temperature: float) -> Objective:
+    """Return the cost of gates that should be ``shares``.
+
+    Parameters
+    ----------
+    shares : array of shape (R, E)
+        Rows on the simplex.
+    weight : array of shape (R,)
+    temperature : float
+    """
+
+    def cost(logits: Float64Array) -> tuple[float, Float64Array]:
+        scaled = logits / temperature
+        loss = -float(weight @ (shares * log_softmax(scaled, axis=1)).sum(axis=1))
+        return loss, (softmax(scaled, axis=1) - shares) * weight[:, None] / temperature
+
+    return cost
+
+
+def squared_error(
+    linear: Float64Array, quadratic: Float64Array, weight: Float64Array, temperature: float
+) -> Objective:
+    """Return the cost ``g' Q g - 2 g' c`` of gates: the squared error of the mixture itself.
+
+    Parameters
+    ----------
+    linear : array of shape (R, E)
+        Products of every expert's correction with the residual.
+    quadratic : array of shape (R, E, E)
+        Products of the corrections with each other.
+    weight : array of shape (R,)
+    temperature : float
+    """
+
+    def cost(logits: Float64Array) -> tuple[float, Float64Array]:
+        g = softmax(logits / temperature, axis=1)
+        qg = np.einsum("rkl,rl->rk", quadratic, g)
+        loss = float(weight @ (g * (qg - 2 * linear)).sum(axis=1))
+        slope = 2 * (qg - linear) * weight[:, None]
+        return loss, g * (slope - (g * slope).sum(axis=1, keepdims=True)) / temperature
+
+    return cost
+
+
+class GateNetwork:
+    """Logits from features: one affine map, or two with a ReLU in between.
+
+    Parameters
+    ----------
+    n_features, n_experts : int
+    hidden : int or None
+    random_state : numpy.random.RandomState
+        Draws the first hidden layer; logits start at zero.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_experts: int,
+        hidden: int | None,
+        random_state: np.random.RandomState,
+    ) -> None:
+        widths = [n_features, n_experts] if hidden is None else [n_features, hidden, n_experts]
+        self.arrays: list[Float64Array] = []
+        for i, (inputs, outputs) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+            last = i + 2 == len(widths)
+            bound = 0.0 if last else np.sqrt(6.0 / max(1, inputs))
+            self.arrays.append(random_state.uniform(-bound, bound, (inputs, outputs)))
+            self.arrays.append(random_state.uniform(-bound / 4, bound / 4, outputs))
+
+    def logits(self, rows: Float64Array) -> tuple[Float64Array, Float64Array]:
+        """Return the logits (R, E) and what the last map saw."""
+        if len(self.arrays) == 2:
+            return rows @ self.arrays[0] + self.arrays[1], rows
+        hidden = np.maximum(rows @ self.arrays[0] + self.arrays[1], 0.0)
+        return hidden @ self.arrays[2] + self.arrays[3], hidden
+
+    def fit(
+        self, rows: Float64Array, objective: Objective, penalty: float, max_iter: int
+    ) -> GateNetwork:
+        """Minimize the mean cost plus a ridge penalty on the maps.
+
+        Parameters
+        ----------
+        rows : array of shape (R, F)
+            Standardized.
+        objective : callable
+        penalty : float
+        max_iter : int
+        """
+        shapes = [a.shape for a in self.arrays]
+        sizes = np.cumsum([0, *(a.size for a in self.arrays)])
+
+        def unpack(flat: Float64Array) -> list[Float64Array]:
+            return [
+                flat[a:b].reshape(s) for a, b, s in zip(sizes[:-1], sizes[1:], shapes, strict=True)
+            ]
+
+        def cost(flat: Float64Array) -> tuple[float, Float64Array]:
+            self.arrays = unpack(flat)
+            logits, seen = self.logits(rows)
+            loss, slope = objective(logits)
+            slope = slope / len(rows)
+            grads = [seen.T @ slope, slope.sum(axis=0)]
+            if len(self.arrays) == 4:
+                back = (slope @ self.arrays[2].T) * (seen > 0)
+                grads = [rows.T @ back, back.sum(axis=0), *grads]
+            loss /= len(rows)
+            for i in range(0, len(self.arrays), 2):  # the maps, not their biases
+                loss += 0.5 * penalty * float((self.arrays[i] ** 2).sum())
+                grads[i] = grads[i] + penalty * self.arrays[i]
+            return loss, np.concatenate([g.ravel() for g in grads])
+
+        begin = np.concatenate([a.ravel() for a in self.arrays])
+        found = minimize(cost, begin, jac=True, method="L-BFGS-B", options={"maxiter": max_iter})
+        self.arrays = unpack(np.asarray(found.x))
+        return self
+
+    def layers(self, mean: Float64Array, spread: Float64Array) -> tuple[Layer, ...]:
+        """Return the network as layers of a gate on features as they are.
+
+        Parameters
+        ----------
+        mean, spread : array of shape (F,)
+            Of the features, from :func:`standardized`.
+        """
+        first = self.arrays[0] / spread[:, None]
+        bias = self.arrays[1] - mean @ first
+        if len(self.arrays) == 2:
+            return (Layer(first[None], bias[None]),)
+        second = Layer(self.arrays[2][None], self.arrays[3][None])
+        return Layer(first[None], bias[None], activation="relu"), second

@@ -1,0 +1,533 @@
+"""Training mixtures with torch, through the forward pass that also predicts."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.base import clone
+from torch.nn import functional
+
+from ..backends.torch_backend import TorchBackend
+from ..layers import Block, Layer
+from ..mixture import Mixture, Placed, compute, place
+from ..routing import Gate
+from .alternating import residual_of, single_expert, usage_of
+from .balancing import Balancing, named_balancing
+from .corrections import features_of
+from .gate_fit import GateNetwork, standardized
+from .mixture_task import MixtureSolution, MixtureTask
+from .window_source import WindowSource
+
+if TYPE_CHECKING:
+    from .gradient_solver import GradientSolver
+
+Float64Array = npt.NDArray[np.float64]
+
+_FEATURE_ELEMENTS = 2**25  # of all windows that are kept; where there are more, of a batch only
+_SAMPLE = 4096  # windows that features are standardized on
+_EVALUATED = 2**21  # forecasts of experts that are held at a time in evaluation
+_CLOSED = -1e20  # the logit of an expert that dropout leaves out
+
+
+class TrainingBackend(TorchBackend):
+    """The torch engine with what a gate has in training only: noise, dropout, balancing."""
+
+    def __init__(self, device: str, noise: float, dropout: float, balancing: Balancing | None):
+        super().__init__(device, "float32")
+        self.noise, self.dropout, self.balancing = noise, dropout, balancing
+        self.training = False
+        self.progress = 0.0
+        self.penalty: torch.Tensor | None = None
+        self._load: torch.Tensor | None = None
+
+    def gate(
+        self,
+        logits: torch.Tensor,
+        top_k: int | None = None,
+        temperature: float = 1.0,
+        scores: Any = (),
+    ) -> torch.Tensor:
+        if not self.training:
+            return super().gate(logits, top_k, temperature, scores)
+        n_experts = logits.shape[-1]
+        plain = logits
+        if self.noise:
+            logits = logits + self.noise * torch.randn_like(logits)
+        if self.dropout:
+            logits = logits.masked_fill(torch.rand_like(logits) < self.dropout, _CLOSED)
+        k = n_experts if top_k is None else top_k
+        ranked = logits
+        if self.balancing is not None and self._load is not None:
+            shift = self.balancing.shift(self._load, self.progress)
+            ranked = logits if shift is None else logits + shift
+        best = torch.topk(ranked, k, dim=-1).indices
+        chosen = torch.zeros_like(ranked, dtype=torch.bool).scatter(-1, best, True)
+        if k < n_experts:
+            logits = logits.masked_fill(~chosen, -torch.inf)
+        gates = super().gate(logits, None, temperature, scores)
+        if self.balancing is not None:
+            rows = [t.reshape(-1, n_experts) for t in (plain / temperature, gates, chosen)]
+            self._load = rows[2].to(gates.dtype).mean(dim=0).detach()
+            self.penalty = self.balancing.loss(*rows, self.noise / temperature)
+        return gates
+
+
+class Batches:
+    """Windows on the device, cut out of the series when they are asked for.
+
+    Parameters
+    ----------
+    source : WindowSource
+    mixture : Mixture
+        In units of the channels.
+    center, scale : array of shape (C,)
+        What data are measured from and in.
+    device : torch.device
+    """
+
+    def __init__(
+        self,
+        source: WindowSource,
+        mixture: Mixture,
+        center: Float64Array,
+        scale: Float64Array,
+        device: torch.device,
+    ) -> None:
+        self.source, self.mixture, self._device = source, mixture, device
+        self._length = source.lookback + source.horizon
+        series = source.series
+        if source.windows is not None:
+            joined = np.concatenate(source.windows, axis=2)
+            series = [row.T for row in joined]
+            offset = self._length * source.places[:, 1]
+        else:
+            begins = np.cumsum([0, *(len(values) for values in series)])
+            offset = begins[source.places[:, 0]] + source.places[:, 1]
+        rows = (np.concatenate(series) - center) / scale
+        self._gaps = bool(np.isnan(rows).any())
+        values = torch.from_numpy(np.ascontiguousarray(rows.T)).to(device)
+        self._windows = values.unfold(1, self._length, 1)  # (C, n, length), no copy
+        self._starts = torch.from_numpy(offset).to(device)
+        normalization = mixture.normalization
+        self._level = torch.from_numpy(normalization.functional(source.lookback)).to(device)
+        self._eps = torch.as_tensor(normalization.eps, dtype=torch.float64, device=device)
+        self._weight: torch.Tensor | None = None
+        if source.weight is not None:
+            parts = source.weight
+            if source.windows is not None:
+                weight = parts[source.places[:, 1]]
+            else:
+                weight = np.array([parts[i][t] for i, t in source.places])
+            self._weight = torch.from_numpy(weight / weight.mean()).to(device, torch.float32)
+        self._features = self._all_features()
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def _all_features(self) -> torch.Tensor | None:
+        assert self.mixture.gate is not None
+        router, source = self.mixture.gate.router, self.source
+        probe = features_of(router, source.block(np.arange(1)), source.horizon)
+        if probe.size * len(self) > _FEATURE_ELEMENTS:
+            return None
+        found = [features_of(router, block, source.horizon) for block in source.blocks()]
+        return torch.from_numpy(np.concatenate(found)).to(self._device, torch.float32)
+
+    def cut(
+        self, numbers: torch.Tensor
+    ) -> tuple[tuple[torch.Tensor | None, ...], torch.Tensor, torch.Tensor | None]:
+        """Return columns, scale and features of windows, their targets, and weights (n, C)."""
+        L = self.source.lookback
+        z = self._windows[:, self._starts[numbers]].transpose(0, 1)
+        weight = None if self._weight is None else self._weight[numbers][:, None]
+        if self._gaps:
+            missing = torch.isnan(z).any(dim=2)
+            z = torch.where(missing[:, :, None], 0.0, z)
+            seen = (~missing).to(torch.float32)
+            weight = seen if weight is None else weight * seen
+        x, y = z[:, :, :L], z[:, :, L:]
+        base = (x @ self._level)[:, :, None]
+        columns, scale = (x - base), None
+        if self.mixture.normalization.scaled:
+            scale = torch.sqrt(x.var(dim=2, correction=0) + self._eps)[:, :, None]
+            if self.mixture.scale_coef is not None:
+                columns = torch.cat([columns, scale], dim=2)
+        riding = scale if self.mixture.pre else None
+        features = self._features[numbers] if self._features is not None else self._some(numbers)
+        tensors = (columns, riding, features)
+        single = tuple(None if t is None else t.to(torch.float32) for t in tensors)
+        return single, (y - base).to(torch.float32), weight
+
+    def _some(self, numbers: torch.Tensor) -> torch.Tensor:
+        assert self.mixture.gate is not None
+        block = self.source.block(numbers.cpu().numpy())
+        found = features_of(self.mixture.gate.router, block, self.source.horizon)
+        return torch.from_numpy(found).to(self._device, torch.float32)
+
+
+def train(
+    solver: GradientSolver, task: MixtureTask, training: WindowSource, held_out: WindowSource
+) -> MixtureSolution:
+    """Train a mixture.
+
+    Parameters
+    ----------
+    solver : GradientSolver
+    task : MixtureTask
+    training, held_out : WindowSource
+
+    Returns
+    -------
+    MixtureSolution
+    """
+    rng = task.random_state
+    start = task.start(solver.validation)
+    center = np.broadcast_to(start.mixture().reference, task.scale.shape)
+    scaled = _in_units(start.mixture(), center, task.scale)
+    goes_on = solver.warm_start and _fits(task.previous, scaled, task)
+    if goes_on:
+        assert task.previous is not None
+        begin = _in_units(task.previous, center, task.scale)
+    else:
+        begin = _beginning(solver, task, training, scaled, rng)
+    return _Training(solver, task, training, held_out, begin, center).run()
+
+
+class _Training:
+    """One run of training."""
+
+    def __init__(
+        self,
+        solver: GradientSolver,
+        task: MixtureTask,
+        training: WindowSource,
+        held_out: WindowSource,
+        begin: Mixture,
+        center: Float64Array,
+    ) -> None:
+        self.solver, self.task, self.center = solver, task, center
+        balancing = named_balancing(solver.balancing)
+        router = task.router
+        self.backend = TrainingBackend(
+            solver.device,
+            router.noise,
+            router.head_dropout,
+            None if balancing is None else clone(balancing),
+        )
+        self.backend.open()
+        device = self.backend.put(np.zeros(1)).device
+        self.template = begin
+        self.placed = place(begin, self.backend)
+        self.tensors = [t.requires_grad_() for t in _tensors(self.placed)]
+        self.training = Batches(training, begin, center, task.scale, device)
+        self.held_out = Batches(held_out, begin, center, task.scale, device)
+        self.device = device
+
+    def run(self) -> MixtureSolution:
+        solver, task = self.solver, self.task
+        seed = int(task.random_state.randint(2**31 - 1))
+        devices = [self.device] if self.device.type == "cuda" else []
+        history: list[dict[str, Any]] = []
+        with torch.random.fork_rng(devices=devices):  # the caller's random state is its own
+            torch.manual_seed(seed)
+            best, kept = self._train(history)
+        _restore(self.tensors, kept)
+        mixture = self._mixture()
+        start = task.start(solver.validation)
+        reference = self._single_loss()
+        if solver.start == "exact" and not solver.warm_start and not best < reference:
+            return single_expert(task, history, start)
+        ratio = min(1.0, best / reference) if reference > 0 and math.isfinite(best) else 1.0
+        assert mixture.gate is not None
+        return MixtureSolution(
+            mixture,
+            usage_of(task.windows, mixture.gate),
+            partial(residual_of, start, ratio),
+            history,
+        )
+
+    def _train(self, history: list[dict[str, Any]]) -> tuple[float, list[torch.Tensor]]:
+        solver = self.solver
+        optimizer = torch.optim.Adam(
+            self.tensors, lr=solver.learning_rate, weight_decay=solver.weight_decay
+        )
+        kept = [t.detach().clone() for t in self.tensors]
+        best, since = self._held_out_loss(), 0
+        history.append({"epoch": 0, "learning_rate": 0.0, "training_loss": None,
+                        "validation_loss": best})
+        try:
+            for epoch in self._epochs():
+                rate = _rate(solver, epoch)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                self.backend.progress = epoch / solver.max_epochs
+                loss = self._epoch(optimizer)
+                found = self._held_out_loss()
+                history.append({"epoch": epoch + 1, "learning_rate": rate, "training_loss": loss,
+                                "validation_loss": found})
+                if not math.isfinite(loss) or not math.isfinite(found):
+                    warnings.warn(
+                        f"training stopped in epoch {epoch + 1}: the loss is no longer finite. The "
+                        "weights of the best epoch before are kept. Use a smaller learning_rate.",
+                        RuntimeWarning,
+                        stacklevel=2,
+                    )
+                    break
+                since += 1
+                if found < best or not math.isfinite(best):
+                    best, since = found, 0
+                    kept = [t.detach().clone() for t in self.tensors]
+                if since >= solver.patience:
+                    break
+        except KeyboardInterrupt:
+            warnings.warn(
+                f"training was interrupted after {len(history) - 1} epochs; the weights of the "
+                "best one are kept.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return best, kept
+
+    def _epochs(self) -> Any:
+        if not self.solver.verbose:
+            return range(self.solver.max_epochs)
+        try:
+            from tqdm.auto import tqdm
+        except ImportError as error:
+            raise ImportError(
+                "verbose=True shows a bar of tqdm, which is not installed: pip install tqdm."
+            ) from error
+        return tqdm(range(self.solver.max_epochs), desc="epochs")
+
+    def _epoch(self, optimizer: torch.optim.Optimizer) -> float:
+        """Train on every window once; return the mean loss."""
+        solver, backend = self.solver, self.backend
+        order = torch.randperm(len(self.training)).to(self.device)
+        total = torch.zeros((), device=self.device)
+        n = 0
+        backend.training = True
+        try:
+            for numbers in order.split(solver.batch_size):
+                tensors, target, weight = self.training.cut(numbers)
+                found = compute(self.placed, backend, *tensors).forecast
+                loss = _loss(solver.loss, found, target, weight)
+                total += loss.detach() * len(numbers)
+                n += len(numbers)
+                if backend.penalty is not None and backend.balancing is not None:
+                    share = backend.balancing.weight_at(backend.progress)
+                    loss = loss + share * backend.penalty
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+        finally:
+            backend.training = False
+            backend.penalty = None
+        return float(total) / n
+
+    def _held_out_loss(self) -> float:
+        return self._mean_loss(lambda tensors: compute(self.placed, self.backend, *tensors).forecast)
+
+    def _single_loss(self) -> float:
+        """Return the held-out loss of the exact single expert."""
+        start = _in_units(self.task.start(self.solver.validation).mixture(), self.center,
+                          self.task.scale)
+        columns, bias = start.packed
+        weights = self.backend.put(columns)
+        constant = start.bias if bias is None and start.bias is not None else None
+        shift = None if constant is None else self.backend.put(constant[:, 0])
+        width = columns.shape[1]
+
+        def single(tensors: tuple[torch.Tensor | None, ...]) -> torch.Tensor:
+            assert tensors[0] is not None
+            found = self.backend.linear(tensors[0][..., :width], weights)
+            return found if shift is None else found + shift
+
+        return self._mean_loss(single)
+
+    def _mean_loss(self, forecast: Any) -> float:
+        size = max(1, _EVALUATED // (self.template.weights.shape[1] * self.template.horizon))
+        size = max(1, size // self.held_out.source.n_channels)
+        total, n = 0.0, 0
+        with torch.no_grad():
+            for numbers in torch.arange(len(self.held_out), device=self.device).split(size):
+                tensors, target, weight = self.held_out.cut(numbers)
+                loss = _loss(self.solver.loss, forecast(tensors), target, weight)
+                total += float(loss) * len(numbers)
+                n += len(numbers)
+        return total / n
+
+    def _mixture(self) -> Mixture:
+        """Return what was trained as data, in the units of the data."""
+        template, scale = self.template, self.task.scale
+        found = iter(t.detach().cpu().numpy().astype(np.float64) for t in self.tensors)
+        groups, E, L, H = template.weights.shape
+        columns = next(found)
+        groups = len(columns)
+        parts = columns.reshape(groups, -1, E, H)
+        bias = None
+        if template.bias is not None:
+            bias = next(found).reshape(-1, E, H)
+
+        def layer(old: Layer) -> Layer:
+            weight = next(found)
+            if old.bias is None:
+                return replace(old, weight=weight)
+            return replace(old, weight=weight, bias=next(found).reshape(old.bias.shape))
+
+        assert template.gate is not None
+        gate = replace(template.gate, layers=tuple(layer(la) for la in template.gate.layers))
+        pre = tuple(replace(b, layers=tuple(layer(la) for la in b.layers)) for b in template.pre)
+        if bias is not None:
+            bias = bias * scale[:, None, None]
+            bias = bias[:1] if len(bias) > 1 and not np.ptp(bias, axis=0).any() else bias
+        return replace(
+            template,
+            weights=np.ascontiguousarray(parts[:, :L].transpose(0, 2, 1, 3)),
+            scale_coef=None if template.scale_coef is None else parts[:, L],
+            bias=bias,
+            normalization=self.task.start(0).mixture().normalization,
+            reference=np.asarray(self.center, dtype=np.float64),
+            gate=gate,
+            pre=pre,
+        )
+
+
+def _tensors(placed: Placed) -> Iterator[torch.Tensor]:
+    """Yield what is trained: the product, its bias, the gate's layers, the layers before."""
+    assert placed.gate is not None
+    yield placed.weights
+    if placed.bias is not None:
+        yield placed.bias
+    for layer in (*placed.gate.layers, *(la for block in placed.pre for la in block.layers)):
+        yield layer.weight
+        if layer.bias is not None:
+            yield layer.bias
+
+
+def _restore(tensors: list[torch.Tensor], kept: list[torch.Tensor]) -> None:
+    with torch.no_grad():
+        for tensor, value in zip(tensors, kept, strict=True):
+            tensor.copy_(value)
+
+
+def _loss(
+    kind: str, forecast: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None
+) -> torch.Tensor:
+    function = {
+        "mse": functional.mse_loss,
+        "mae": functional.l1_loss,
+        "huber": functional.huber_loss,
+    }[kind]
+    if weight is None:
+        return function(forecast, target)
+    each = function(forecast, target, reduction="none").mean(dim=2)
+    whole = weight.expand_as(each)
+    return (each * whole).sum() / whole.sum().clamp_min(1e-12)
+
+
+def _rate(solver: GradientSolver, epoch: int) -> float:
+    share = epoch / solver.max_epochs
+    factor = {
+        "constant": 1.0,
+        "cosine": 0.5 * (1 + math.cos(math.pi * share)),
+        "exponential": 0.9**epoch,
+        "halving": 0.5**epoch,
+    }[solver.schedule]
+    return float(solver.learning_rate * factor)
+
+
+def _in_units(mixture: Mixture, center: Float64Array, scale: Float64Array) -> Mixture:
+    """Return a mixture for data that are measured from ``center`` in units of ``scale``."""
+    bias = mixture.bias
+    if bias is not None:
+        bias = bias / scale[:, None, None]
+        if np.ptp(bias, axis=0).max() <= 1e-9 * max(1.0, float(np.abs(bias).max())):
+            bias = bias[:1]
+    eps = np.asarray(mixture.normalization.eps) / scale**2
+    normalization = replace(mixture.normalization, eps=eps)
+    return replace(mixture, bias=bias, normalization=normalization, reference=np.zeros(1))
+
+
+def _fits(previous: Mixture | None, start: Mixture, task: MixtureTask) -> bool:
+    """Whether training can go on from a mixture."""
+    if previous is None or previous.gate is None:
+        return False
+    shape = (task.n_experts, start.lookback, start.horizon)
+    before = (previous.n_experts, previous.lookback, previous.horizon)
+    same_router = repr(previous.gate.router) == repr(task.router)
+    return shape == before and same_router and bool(previous.pre) == bool(task.hidden)
+
+
+def _beginning(
+    solver: GradientSolver,
+    task: MixtureTask,
+    training: WindowSource,
+    start: Mixture,
+    rng: np.random.RandomState,
+) -> Mixture:
+    """Return the mixture that training starts from."""
+    groups, _, L, H = start.weights.shape
+    E = task.n_experts
+    sample = [
+        features_of(task.router, b, training.horizon) for b in training.thinned(_SAMPLE).blocks()
+    ]
+    flat = np.concatenate(sample)
+    flat = flat.reshape(-1, flat.shape[-1])
+    _, mean, spread = standardized(flat, np.ones(len(flat)))
+    n_gates = training.n_channels if task.router.per_channel else 1
+    stacks = [
+        GateNetwork(flat.shape[1], E, task.router.hidden, rng).layers(mean, spread)
+        for _ in range(n_gates)
+    ]
+    layers = tuple(
+        Layer(
+            np.concatenate([one[i].weight for one in stacks]),
+            np.concatenate([np.asarray(one[i].bias) for one in stacks]),
+            activation=stacks[0][i].activation,
+        )
+        for i in range(len(stacks[0]))
+    )
+    gate = Gate(task.router, layers, top_k=task.top_k, temperature=task.router.temperature)
+    bound = L**-0.5
+    if solver.start == "random":
+        weights = rng.uniform(-bound, bound, (1, E, L, H))
+        bias = rng.uniform(-bound, bound, (1, E, H))
+    else:
+        size = solver.start_noise * np.sqrt((start.weights**2).mean())
+        weights = start.weights + size * rng.standard_normal((groups, E, L, H))
+        bias = np.zeros((1, E, H)) if start.bias is None else np.repeat(start.bias, E, axis=1)
+    scale_coef = start.scale_coef
+    if scale_coef is not None:
+        scale_coef = np.repeat(scale_coef, E, axis=1)
+        if solver.start == "random":
+            scale_coef = bias
+    pre: tuple[Block, ...] = ()
+    if task.hidden is not None:
+        first = Layer(
+            rng.uniform(-bound, bound, (1, L, task.hidden)),
+            rng.uniform(-bound, bound, (1, task.hidden)),
+            activation="relu",
+        )
+        second = Layer(np.zeros((1, task.hidden, L)), np.zeros((1, L)))
+        if solver.start == "random":
+            wide = task.hidden**-0.5
+            second = Layer(
+                rng.uniform(-wide, wide, (1, task.hidden, L)), rng.uniform(-wide, wide, (1, L))
+            )
+        pre = (Block((first, second), residual=True),)
+    return replace(
+        start,
+        weights=weights,
+        bias=bias if task.fit_intercept else None,
+        scale_coef=scale_coef,
+        gate=gate,
+        pre=pre,
+    )

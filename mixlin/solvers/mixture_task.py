@@ -1,0 +1,102 @@
+"""What a solver of mixtures is asked for, and what it answers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator
+
+from ..mixture import FixedPlan, Mixture
+from ..routing import Router
+from .window_source import WindowSource
+
+Float64Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureTask:
+    """A mixture to be fitted.
+
+    Parameters
+    ----------
+    windows : WindowSource
+        Of all training data.
+    start : callable
+        From a number of rows (or a share of them) to leave out at the end to the exact single
+        expert of the rest: a plan.
+    router : Router
+        Prepared.
+    n_experts : int
+    top_k : int or None
+    scale : array of shape (C,)
+        Channels count in these units.
+    fit_intercept : bool
+    hidden : int or None
+        Units of a residual layer before the experts, which only the gradient solver can train.
+    random_state : numpy.random.RandomState
+    previous : Mixture or None
+        Fitted before, for a solver that goes on from there.
+    """
+
+    windows: WindowSource
+    start: Callable[[float | int], FixedPlan]
+    router: Router
+    n_experts: int
+    top_k: int | None
+    scale: Float64Array
+    fit_intercept: bool
+    random_state: np.random.RandomState
+    hidden: int | None = None
+    previous: Mixture | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureSolution:
+    """A fitted mixture.
+
+    Parameters
+    ----------
+    mixture : Mixture
+    usage : array of shape (E,)
+        Mean gate over the training windows.
+    residual : array of shape (C, horizon) or callable, optional
+        Variance of the residuals on new windows, squared data units.
+    history : list of dict
+        What was tried: one entry per candidate or epoch, with its validation loss.
+    """
+
+    mixture: Mixture
+    usage: Float64Array
+    residual: Any = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class MixtureSolver(BaseEstimator, ABC):
+    """How experts and gates are found. A subclass is an object of plain parameters."""
+
+    needs_timestamps: bool = False
+
+    @abstractmethod
+    def solve(self, task: MixtureTask) -> MixtureSolution:
+        """Fit a mixture.
+
+        Parameters
+        ----------
+        task : MixtureTask
+
+        Returns
+        -------
+        MixtureSolution
+        """
+
+    def check(self) -> None:
+        """Raise a ValueError if a parameter is out of range."""
+
+    def router_for(self, router: Router, n_experts: int) -> Router:
+        """Return the router that the solver uses: the given one, unless it brings its own."""
+        return router
