@@ -33,6 +33,7 @@ from .solvers import (
     MixtureSolver,
     MixtureTask,
     WindowSource,
+    single_expert,
 )
 from .state_dicts import read_mole
 
@@ -286,18 +287,14 @@ class MoLEForecaster(BaseForecaster):
         )
         return learner._learn(training.without_end(held_out), update=False)
 
-    def _source(
-        self, training: Training, stamps: Any, level: Float64Array
-    ) -> WindowSource:
+    def _source(self, training: Training, stamps: Any, level: Float64Array) -> WindowSource:
         L, H, weight = training.lookback, training.horizon, training.weight
         if training.windows is not None:
             x, y = training.windows
             return WindowSource.of_windows(x, y, stamps=stamps, weight=weight)
         assert training.series is not None
         if weight is not None:
-            weight = [
-                window_weights(w, L, H) if len(w) >= L + H else np.empty(0) for w in weight
-            ]
+            weight = [window_weights(w, L, H) if len(w) >= L + H else np.empty(0) for w in weight]
         return WindowSource.of_series(
             L, H, training.series, stamps=stamps, weight=weight, fill=level
         )
@@ -347,9 +344,7 @@ class MoLEForecaster(BaseForecaster):
         for at in range(0, n, size):
             some = slice(at, at + size)
             stamps = None if request.stamps is None else request.stamps[some]
-            parts = forward(
-                mixture, backend, request.windows[some], timestamps=stamps, parts=True
-            )
+            parts = forward(mixture, backend, request.windows[some], timestamps=stamps, parts=True)
             assert isinstance(parts, Parts)
             gates = parts.gates
             whole = (len(gates), n_channels, *gates.shape[2:])

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 
 from .calendar_features import (
+    cycles_of_freq,
     cyclic_feature_names,
     cyclic_features,
-    cycles_of_freq,
     freq_of_step,
     reference_feature_names,
     reference_features,
@@ -375,12 +375,12 @@ class PeriodicRouter(Router):
         J, K = self.degree, self.n_experts
         j = np.arange(-J, J + 1)
         centers = 2 * np.pi * np.arange(K) / K
-        return (1 - np.abs(j) / (J + 1)) * np.exp(-1j * np.outer(centers, j)) / K
+        return np.asarray((1 - np.abs(j) / (J + 1)) * np.exp(-1j * np.outer(centers, j)) / K)
 
     def phases(self, stamps: StampArray) -> FloatArray:
         """Return the phases of stamps in radians."""
         wave = cyclic_features(stamps, (self.period,), 1)
-        return np.arctan2(wave[..., 1], wave[..., 0])
+        return np.asarray(np.arctan2(wave[..., 1], wave[..., 0]))
 
     def features(
         self, windows: FloatArray, timestamps: StampArray | None, horizon: int
@@ -390,7 +390,7 @@ class PeriodicRouter(Router):
         t = self.phases(timestamps[:, windows.shape[2]])
         waves = np.exp(1j * np.outer(t, np.arange(-self.degree, self.degree + 1)))
         gates = (waves @ self.amplitudes().T).real
-        return np.log(np.maximum(gates, _SMALLEST_GATE))[:, None]
+        return np.asarray(np.log(np.maximum(gates, _SMALLEST_GATE))[:, None])
 
 
 NAMED_ROUTERS: dict[str, type[Router]] = {

@@ -115,9 +115,7 @@ def _scored_series(
         for at in range(0, len(starts), _BLOCK_WINDOWS):  # never all windows at once
             part = both[starts[at : at + _BLOCK_WINDOWS]]
             dated = None if stamps is None else stamps[starts[at : at + _BLOCK_WINDOWS]]
-            forecasts.append(
-                np.moveaxis(estimator._forecast(part[:, :, :L], stamps=dated), 1, 2)
-            )
+            forecasts.append(np.moveaxis(estimator._forecast(part[:, :, :L], stamps=dated), 1, 2))
             targets.append(np.moveaxis(part[:, :, L:], 1, 2).copy())
         if weights is not None:
             padded = np.concatenate([np.zeros(len(values) - len(item.values)), weights[i]])

@@ -1,6 +1,6 @@
 """Solvers: exact solutions from sums over windows, and mixtures that start from them."""
 
-from .alternating import AlternatingSolver
+from .alternating import AlternatingSolver, single_expert
 from .balancing import (
     Balancing,
     ImportanceLoss,
@@ -44,6 +44,7 @@ __all__ = [
     "WindowSource",
     "WindowSums",
     "ZLoss",
+    "single_expert",
     "single_threaded",
     "solve_linear",
     "solve_ridge",

@@ -59,21 +59,19 @@ class CorrectionSolver(MixtureSolver):
     def check(self) -> None:
         name = type(self).__name__
         strengths = self._strengths()
-        if not strengths or not all(isinstance(s, Real) and s > 0 for s in strengths):
+        if not strengths or not all(isinstance(s, (int, float)) and s > 0 for s in strengths):
             raise ValueError(
                 f"strength of {name} must be a positive number, or several to choose from; got "
                 f"{self.strength!r}."
             )
         for key, least in (("min_gain", 0.0), ("n_coordinates", 1)):
             value = getattr(self, key)
-            if not isinstance(value, Real) or not value >= least:
+            if not isinstance(value, (int, float)) or not value >= least:
                 raise ValueError(f"{key} of {name} must be at least {least:g}; got {value!r}.")
         check_validation(self.validation, name)
 
     def _strengths(self) -> tuple[float, ...]:
-        return (
-            tuple(self.strength) if isinstance(self.strength, Sequence) else (self.strength,)
-        )
+        return tuple(self.strength) if isinstance(self.strength, Sequence) else (self.strength,)
 
     def solve(self, task: MixtureTask) -> MixtureSolution:
         self.check()

@@ -85,12 +85,14 @@ class CorrectionSpace:
             n += float(weight.sum())
         values, vectors = np.linalg.eigh(gram / max(n, 1.0))
         keep = min(most, int((values > _SMALLEST_SHARE * max(values.mean(), 0.0)).sum()))
-        return cls(start, scale, np.ascontiguousarray(vectors[:, L - max(1, keep) :]), fit_intercept)
+        return cls(
+            start, scale, np.ascontiguousarray(vectors[:, L - max(1, keep) :]), fit_intercept
+        )
 
     @property
     def n_coordinates(self) -> int:
         """Coordinates of a window."""
-        return self.basis.shape[1] + int(self._scaled) + int(self.fit_intercept)
+        return int(self.basis.shape[1]) + int(self._scaled) + int(self.fit_intercept)
 
     @property
     def _scaled(self) -> bool:
@@ -131,7 +133,7 @@ class CorrectionSpace:
                 inputs[:, c, q] = relative
             residuals[:, c] = target - both[:, : weights.shape[1]]
             inputs[:, c, :q] = both[:, weights.shape[1] :]
-        assert L == block.x.shape[2]
+        assert block.x.shape[2] == L
         return inputs, residuals
 
     def mixture(self, corrections: Float64Array, gate: Gate) -> Mixture:
@@ -187,9 +189,14 @@ class Moments(NamedTuple):
     square: float
     n: float
 
-    def __add__(self, other: object) -> Moments:
-        assert isinstance(other, Moments)
-        return Moments(*(a + b for a, b in zip(self, other, strict=True)))
+    def plus(self, other: Moments) -> Moments:
+        """Return the moments of both sets of windows together."""
+        return Moments(
+            self.gram + other.gram,
+            self.cross + other.cross,
+            self.square + other.square,
+            self.n + other.n,
+        )
 
 
 def run_gate(gate: Gate, features: Float64Array) -> Float64Array:
@@ -247,7 +254,7 @@ def moments_of(source: WindowSource, space: CorrectionSpace, gate: Gate) -> Mome
         inputs, residuals = space.measure(block)
         features = gate.router.features(block.x, block.stamps, source.horizon)
         some = _of_block(inputs, residuals, run_gate(gate, features), block.weight)
-        total = some if total is None else total + some
+        total = some if total is None else total.plus(some)
     assert total is not None
     return total
 

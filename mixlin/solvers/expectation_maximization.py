@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.cluster import KMeans
 from ..layers import Layer
 from ..routing import Gate, Router
 from .corrections import CorrectionSpace, ShrinkagePath, features_of, joint_moments
-from .gate_fit import GateNetwork, cross_entropy, squared_error, standardized
+from .gate_fit import GateNetwork, Objective, cross_entropy, squared_error, standardized
 from .threads import single_threaded
 from .window_source import WindowSource
 
@@ -126,8 +127,9 @@ class GateFit:
             int(c): GateNetwork(n_features, n_experts, router.hidden, random_state) for c in owners
         }
         self._picked = {c: self._pick(c) for c in self._networks}
-        self._error = float(np.average((rows.residuals.astype(np.float64) ** 2).mean(axis=1),
-                                       weights=rows.weight))
+        self._error = float(
+            np.average((rows.residuals.astype(np.float64) ** 2).mean(axis=1), weights=rows.weight)
+        )
         self.shares = self._clustered()
 
     def _pick(self, channel: int) -> npt.NDArray[np.intp]:
@@ -208,8 +210,9 @@ class GateFit:
     def maximize(self) -> None:
         """Fit the gate to the shares."""
         flat = self.shares.reshape(-1, self.n_experts)
-        self._fit(lambda places, weight: cross_entropy(
-            flat[places], weight, self.router.temperature))
+        self._fit(
+            lambda places, weight: cross_entropy(flat[places], weight, self.router.temperature)
+        )
 
     def polish(self, strength: float) -> None:
         """Fit all experts together for the gates, then the gate for the mixture's own error.
@@ -223,7 +226,7 @@ class GateFit:
         corrections = ShrinkagePath(moments).corrections(strength, self.n_experts)
         H = rows.residuals.shape[1]
 
-        def objective(places: npt.NDArray[np.intp], weight: Float64Array) -> object:
+        def objective(places: npt.NDArray[np.intp], weight: Float64Array) -> Objective:
             at, step = np.divmod(places, self._steps)
             inputs, left = rows.inputs[at], rows.residuals[at]
             out = np.stack([inputs @ d.astype(np.float32) for d in corrections], axis=1)
@@ -237,7 +240,7 @@ class GateFit:
 
         self._fit(objective)
 
-    def _fit(self, objective: object) -> None:
+    def _fit(self, objective: Callable[[npt.NDArray[np.intp], Float64Array], Objective]) -> None:
         flat = self.rows.features.reshape(-1, self.rows.features.shape[-1])
         weight = np.repeat(self.rows.weight, self._steps)
         for channel, network in self._networks.items():

@@ -1,14 +1,15 @@
 """Mixtures whose gates are fixed and smooth in the time of day or week: one linear solve.
 
 With a gate that is a trigonometric polynomial of degree J in a phase that grows evenly, all
-moments follow from the 2 J + 1 complex Gram matrices ``S_m = sum_t exp(i m t) z_t z_t'``. Each obeys
-``S[i + 1, j + 1] = exp(-i m w) (S[i, j] - e_0 z[i] z[j] + e_N z[N + i] z[N + j])``, with w the phase
-of a step, and so costs no more than a first row and a recursion, however long the series is.
+moments follow from the 2 J + 1 complex Gram matrices ``S_m = sum_t exp(i m t) z_t z_t'``. Each
+obeys ``S[i + 1, j + 1] = exp(-i m w) (S[i, j] - e_0 z[i] z[j] + e_N z[N + i] z[N + j])``, with w
+the phase of a step, and so costs no more than a first row and a recursion, however long the series.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -104,8 +105,8 @@ class FixedGatesSolver(CorrectionSolver):
     ) -> Iterator[tuple[int, Gate, CorrectionSpace, Moments]]:
         if task.top_k is not None and task.top_k < task.n_experts:
             raise ValueError(
-                f"top_k={task.top_k} would cut the smooth gates of FixedGatesSolver. Leave top_k at "
-                "None, or use solver='alternating'."
+                f"top_k={task.top_k} would cut the smooth gates of FixedGatesSolver. Leave top_k "
+                "at None, or use solver='alternating'."
             )
         space = CorrectionSpace.of(
             start.mixture(),
@@ -169,7 +170,7 @@ def even_stretches(source: WindowSource, router: PeriodicRouter) -> Iterator[Str
             free = before[starts + length] == before[starts]
             follows = joined & free[1:] & free[:-1]
             edges = np.flatnonzero(~np.concatenate([[False], follows, [False]]))
-            for begin, end in zip(edges[:-1], edges[1:], strict=True):
+            for begin, end in pairwise(edges):
                 if free[begin]:
                     rows = slice(starts[begin], starts[end - 1] + length)
                     own = np.asarray(values[rows, c], dtype=np.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -103,7 +104,7 @@ class GateNetwork:
     ) -> None:
         widths = [n_features, n_experts] if hidden is None else [n_features, hidden, n_experts]
         self.arrays: list[Float64Array] = []
-        for i, (inputs, outputs) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for i, (inputs, outputs) in enumerate(pairwise(widths)):
             last = i + 2 == len(widths)
             bound = 0.0 if last else np.sqrt(6.0 / max(1, inputs))
             self.arrays.append(random_state.uniform(-bound, bound, (inputs, outputs)))
@@ -133,9 +134,7 @@ class GateNetwork:
         sizes = np.cumsum([0, *(a.size for a in self.arrays)])
 
         def unpack(flat: Float64Array) -> list[Float64Array]:
-            return [
-                flat[a:b].reshape(s) for a, b, s in zip(sizes[:-1], sizes[1:], shapes, strict=True)
-            ]
+            return [flat[a:b].reshape(s) for (a, b), s in zip(pairwise(sizes), shapes, strict=True)]
 
         def cost(flat: Float64Array) -> tuple[float, Float64Array]:
             self.arrays = unpack(flat)

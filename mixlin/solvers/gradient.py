@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -76,7 +76,8 @@ class TrainingBackend(TorchBackend):
         if self.balancing is not None:
             rows = [t.reshape(-1, n_experts) for t in (plain / temperature, gates, chosen)]
             self._load = rows[2].to(gates.dtype).mean(dim=0).detach()
-            self.penalty = self.balancing.loss(*rows, self.noise / temperature)
+            scaled, mixed, best_k = rows
+            self.penalty = self.balancing.loss(scaled, mixed, best_k, self.noise / temperature)
         return gates
 
 
@@ -261,8 +262,9 @@ class _Training:
         )
         kept = [t.detach().clone() for t in self.tensors]
         best, since = self._held_out_loss(), 0
-        history.append({"epoch": 0, "learning_rate": 0.0, "training_loss": None,
-                        "validation_loss": best})
+        history.append(
+            {"epoch": 0, "learning_rate": 0.0, "training_loss": None, "validation_loss": best}
+        )
         try:
             for epoch in self._epochs():
                 rate = _rate(solver, epoch)
@@ -271,8 +273,14 @@ class _Training:
                 self.backend.progress = epoch / solver.max_epochs
                 loss = self._epoch(optimizer)
                 found = self._held_out_loss()
-                history.append({"epoch": epoch + 1, "learning_rate": rate, "training_loss": loss,
-                                "validation_loss": found})
+                history.append(
+                    {
+                        "epoch": epoch + 1,
+                        "learning_rate": rate,
+                        "training_loss": loss,
+                        "validation_loss": found,
+                    }
+                )
                 if not math.isfinite(loss) or not math.isfinite(found):
                     warnings.warn(
                         f"training stopped in epoch {epoch + 1}: the loss is no longer finite. The "
@@ -315,7 +323,7 @@ class _Training:
         n = 0
         backend.training = True
         try:
-            for numbers in order.split(solver.batch_size):
+            for numbers in torch.split(order, solver.batch_size):
                 tensors, target, weight = self.training.cut(numbers)
                 found = compute(self.placed, backend, *tensors).forecast
                 loss = _loss(solver.loss, found, target, weight)
@@ -325,7 +333,7 @@ class _Training:
                     share = backend.balancing.weight_at(backend.progress)
                     loss = loss + share * backend.penalty
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                torch.autograd.backward(loss)
                 optimizer.step()
         finally:
             backend.training = False
@@ -333,12 +341,15 @@ class _Training:
         return float(total) / n
 
     def _held_out_loss(self) -> float:
-        return self._mean_loss(lambda tensors: compute(self.placed, self.backend, *tensors).forecast)
+        return self._mean_loss(
+            lambda tensors: compute(self.placed, self.backend, *tensors).forecast
+        )
 
     def _single_loss(self) -> float:
         """Return the held-out loss of the exact single expert."""
-        start = _in_units(self.task.start(self.solver.validation).mixture(), self.center,
-                          self.task.scale)
+        start = _in_units(
+            self.task.start(self.solver.validation).mixture(), self.center, self.task.scale
+        )
         columns, bias = start.packed
         weights = self.backend.put(columns)
         constant = start.bias if bias is None and start.bias is not None else None
@@ -357,7 +368,7 @@ class _Training:
         size = max(1, size // self.held_out.source.n_channels)
         total, n = 0.0, 0
         with torch.no_grad():
-            for numbers in torch.arange(len(self.held_out), device=self.device).split(size):
+            for numbers in torch.split(torch.arange(len(self.held_out), device=self.device), size):
                 tensors, target, weight = self.held_out.cut(numbers)
                 loss = _loss(self.solver.loss, forecast(tensors), target, weight)
                 total += float(loss) * len(numbers)
@@ -421,11 +432,12 @@ def _restore(tensors: list[torch.Tensor], kept: list[torch.Tensor]) -> None:
 def _loss(
     kind: str, forecast: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None
 ) -> torch.Tensor:
-    function = {
+    functions: dict[str, Any] = {
         "mse": functional.mse_loss,
         "mae": functional.l1_loss,
         "huber": functional.huber_loss,
-    }[kind]
+    }
+    function: Callable[..., torch.Tensor] = functions[kind]
     if weight is None:
         return function(forecast, target)
     each = function(forecast, target, reduction="none").mean(dim=2)

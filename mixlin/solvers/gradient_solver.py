@@ -136,8 +136,8 @@ class GradientSolver(MixtureSolver):
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def _at_least(value: Any, least: float) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and value >= least
+    return isinstance(value, Real) and not isinstance(value, bool) and float(value) >= least

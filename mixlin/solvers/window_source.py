@@ -207,7 +207,7 @@ class WindowSource:
                 stamps[own] = dated[start[own]]
             if self.weight is not None:
                 weight[own] *= self.weight[i][start[own]][:, None]
-        missing = np.isnan(z).any(axis=2)
+        missing = np.asarray(np.isnan(z).any(axis=2))
         if missing.any():
             weight[missing] = 0.0
             z = np.where(missing[:, :, None], self.fill[:, None], z)
