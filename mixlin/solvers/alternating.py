@@ -194,8 +194,6 @@ class AlternatingSolver(CorrectionSolver):
         chosen; it must also exceed its standard error.
     n_iter : int, default=6
         Rounds of expectation and maximization.
-    polish : int, default=0
-        Rounds after them in which the gate is fitted to the squared error of the mixture itself.
     sharpness : float, default=8.0
         How many independent errors the steps of one window are taken for when windows are shared
         among experts.
@@ -206,7 +204,7 @@ class AlternatingSolver(CorrectionSolver):
         are held out to choose on.
     refit : bool, default=True
         Whether experts are solved again on all data after the choice.
-    n_coordinates : int, default=96
+    n_coordinates : int, default=64
         Principal directions of the windows that corrections live in, at most.
 
     References
@@ -232,18 +230,16 @@ class AlternatingSolver(CorrectionSolver):
         fewer_experts: bool = True,
         min_gain: float = 0.01,
         n_iter: int = 6,
-        polish: int = 0,
         sharpness: float = 8.0,
         gate_penalty: float = 1e-3,
         validation: float | int = 0.2,
         refit: bool = True,
-        n_coordinates: int = 96,
+        n_coordinates: int = 64,
     ) -> None:
         self.strength = strength
         self.fewer_experts = fewer_experts
         self.min_gain = min_gain
         self.n_iter = n_iter
-        self.polish = polish
         self.sharpness = sharpness
         self.gate_penalty = gate_penalty
         self.validation = validation
@@ -252,13 +248,11 @@ class AlternatingSolver(CorrectionSolver):
 
     def check(self) -> None:
         super().check()
-        for key, least in (("n_iter", 1), ("polish", 0)):
-            value = getattr(self, key)
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-                raise ValueError(
-                    f"{key} of AlternatingSolver must be an integer of at least {least}; got "
-                    f"{value!r}."
-                )
+        whole = isinstance(self.n_iter, Integral) and not isinstance(self.n_iter, bool)
+        if not whole or self.n_iter < 1:
+            raise ValueError(
+                f"n_iter of AlternatingSolver must be an integer of at least 1; got {self.n_iter!r}."
+            )
         for key in ("sharpness", "gate_penalty"):
             if not isinstance(getattr(self, key), Real) or not getattr(self, key) > 0:
                 raise ValueError(
@@ -284,8 +278,6 @@ class AlternatingSolver(CorrectionSolver):
             for _ in range(self.n_iter):
                 fit.expect(1.0 / n_experts, self.sharpness)
                 fit.maximize()
-            for _ in range(self.polish):
-                fit.polish(1.0 / n_experts)
             top_k = None if task.top_k is None else min(task.top_k, n_experts)
             gate = fit.gate(top_k, training.n_channels)
             yield n_experts, gate, space, moments_of(training, space, gate)

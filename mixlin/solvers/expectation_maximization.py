@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,10 +9,9 @@ import numpy.typing as npt
 from scipy.special import log_softmax, softmax
 from sklearn.cluster import KMeans
 
-from ..layers import Layer
 from ..routing import Gate, Router
-from .corrections import CorrectionSpace, ShrinkagePath, features_of, joint_moments
-from .gate_fit import GateNetwork, Objective, cross_entropy, squared_error, standardized
+from .corrections import CorrectionSpace, features_of
+from .gate_fit import GateNetwork, cross_entropy, stacked, standardized
 from .threads import single_threaded
 from .window_source import WindowSource
 
@@ -209,46 +207,15 @@ class GateFit:
 
     def maximize(self) -> None:
         """Fit the gate to the shares."""
-        flat = self.shares.reshape(-1, self.n_experts)
-        self._fit(
-            lambda places, weight: cross_entropy(flat[places], weight, self.router.temperature)
-        )
-
-    def polish(self, strength: float) -> None:
-        """Fit all experts together for the gates, then the gate for the mixture's own error.
-
-        Parameters
-        ----------
-        strength : float
-        """
-        rows = self.rows
-        moments = joint_moments(rows.inputs, rows.residuals, self.gates(), rows.weight)
-        corrections = ShrinkagePath(moments).corrections(strength, self.n_experts)
-        H = rows.residuals.shape[1]
-
-        def objective(places: npt.NDArray[np.intp], weight: Float64Array) -> Objective:
-            at, step = np.divmod(places, self._steps)
-            inputs, left = rows.inputs[at], rows.residuals[at]
-            out = np.stack([inputs @ d.astype(np.float32) for d in corrections], axis=1)
-            if self._per_step:
-                each = np.arange(len(at))
-                out, left = out[each, :, step][:, :, None], left[each, step][:, None]
-            unit = self._error * (1 if self._per_step else H)
-            linear = np.einsum("rkh,rh->rk", out, left) / unit
-            quadratic = np.einsum("rkh,rlh->rkl", out, out) / unit
-            return squared_error(linear, quadratic, weight, self.router.temperature)
-
-        self._fit(objective)
-
-    def _fit(self, objective: Callable[[npt.NDArray[np.intp], Float64Array], Objective]) -> None:
-        flat = self.rows.features.reshape(-1, self.rows.features.shape[-1])
+        features = self.rows.features.reshape(-1, self.rows.features.shape[-1])
+        shares = self.shares.reshape(-1, self.n_experts)
         weight = np.repeat(self.rows.weight, self._steps)
         for channel, network in self._networks.items():
             places = self._picked[channel]
-            own = weight[places] / max(weight[places].mean(), 1e-300)
-            cost = objective(places, own)
+            own = weight[places] / max(weight[places].mean(), np.finfo(np.float64).tiny)
+            cost = cross_entropy(shares[places], own, self.router.temperature)
             with single_threaded():  # small products: threads of two BLAS would be in the way
-                network.fit(flat[places], cost, self.penalty, _GATE_ITERATIONS)
+                network.fit(features[places], cost, self.penalty, _GATE_ITERATIONS)
 
     def gate(self, top_k: int | None, n_channels: int) -> Gate:
         """Return the gate as data.
@@ -259,17 +226,6 @@ class GateFit:
         n_channels : int
         """
         made = {c: n.layers(self.rows.mean, self.rows.spread) for c, n in self._networks.items()}
-        if -1 in made:
-            layers = made[-1]
-        else:
-            spare = next(iter(made.values()))  # of a channel without a window
-            every = [made.get(c, spare) for c in range(n_channels)]
-            layers = tuple(
-                Layer(
-                    np.concatenate([one[i].weight for one in every]),
-                    np.concatenate([one[i].bias for one in every]),
-                    activation=spare[i].activation,
-                )
-                for i in range(len(spare))
-            )
-        return Gate(self.router, layers, top_k=top_k, temperature=self.router.temperature)
+        spare = next(iter(made.values()))  # of a channel without a window
+        every = [spare] if -1 in made else [made.get(c, spare) for c in range(n_channels)]
+        return Gate(self.router, stacked(every), top_k=top_k, temperature=self.router.temperature)

@@ -57,7 +57,7 @@ class FixedGatesSolver(CorrectionSolver):
         are held out to choose on.
     refit : bool, default=True
         Whether experts are solved again on all data after the choice.
-    n_coordinates : int, default=96
+    n_coordinates : int, default=64
         Principal directions of the windows that corrections live in, at most.
 
     Examples
@@ -82,7 +82,7 @@ class FixedGatesSolver(CorrectionSolver):
         min_gain: float = 0.01,
         validation: float | int = 0.2,
         refit: bool = True,
-        n_coordinates: int = 96,
+        n_coordinates: int = 64,
     ) -> None:
         self.period = period
         self.n_harmonics = n_harmonics

@@ -59,31 +59,6 @@ def cross_entropy(shares: Float64Array, weight: Float64Array, temperature: float
     return cost
 
 
-def squared_error(
-    linear: Float64Array, quadratic: Float64Array, weight: Float64Array, temperature: float
-) -> Objective:
-    """Return the cost ``g' Q g - 2 g' c`` of gates: the squared error of the mixture itself.
-
-    Parameters
-    ----------
-    linear : array of shape (R, E)
-        Products of every expert's correction with the residual.
-    quadratic : array of shape (R, E, E)
-        Products of the corrections with each other.
-    weight : array of shape (R,)
-    temperature : float
-    """
-
-    def cost(logits: Float64Array) -> tuple[float, Float64Array]:
-        g = softmax(logits / temperature, axis=1)
-        qg = np.einsum("rkl,rl->rk", quadratic, g)
-        loss = float(weight @ (g * (qg - 2 * linear)).sum(axis=1))
-        slope = 2 * (qg - linear) * weight[:, None]
-        return loss, g * (slope - (g * slope).sum(axis=1, keepdims=True)) / temperature
-
-    return cost
-
-
 class GateNetwork:
     """Logits from features: one affine map, or two with a ReLU in between.
 
@@ -170,3 +145,21 @@ class GateNetwork:
             return (Layer(first[None], bias[None]),)
         second = Layer(self.arrays[2][None], self.arrays[3][None])
         return Layer(first[None], bias[None], activation="relu"), second
+
+
+def stacked(every: list[tuple[Layer, ...]]) -> tuple[Layer, ...]:
+    """Join the networks of channels, layer by layer, along the group axis.
+
+    Parameters
+    ----------
+    every : list of tuple of Layer
+        One group each, and alike but for their numbers.
+    """
+    return tuple(
+        Layer(
+            np.concatenate([layer.weight for layer in layers]),
+            np.concatenate([np.asarray(layer.bias) for layer in layers]),
+            activation=layers[0].activation,
+        )
+        for layers in zip(*every, strict=True)
+    )

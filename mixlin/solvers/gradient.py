@@ -22,7 +22,7 @@ from ..routing import Gate
 from .alternating import residual_of, single_expert, usage_of
 from .balancing import Balancing, named_balancing
 from .corrections import features_of
-from .gate_fit import GateNetwork, standardized
+from .gate_fit import GateNetwork, stacked, standardized
 from .mixture_task import MixtureSolution, MixtureTask
 from .window_source import WindowSource
 
@@ -499,15 +499,7 @@ def _beginning(
         GateNetwork(flat.shape[1], E, task.router.hidden, rng).layers(mean, spread)
         for _ in range(n_gates)
     ]
-    layers = tuple(
-        Layer(
-            np.concatenate([one[i].weight for one in stacks]),
-            np.concatenate([np.asarray(one[i].bias) for one in stacks]),
-            activation=stacks[0][i].activation,
-        )
-        for i in range(len(stacks[0]))
-    )
-    gate = Gate(task.router, layers, top_k=task.top_k, temperature=task.router.temperature)
+    gate = Gate(task.router, stacked(stacks), top_k=task.top_k, temperature=task.router.temperature)
     bound = L**-0.5
     if solver.start == "random":
         weights = rng.uniform(-bound, bound, (1, E, L, H))
