@@ -251,7 +251,8 @@ class AlternatingSolver(CorrectionSolver):
         whole = isinstance(self.n_iter, Integral) and not isinstance(self.n_iter, bool)
         if not whole or self.n_iter < 1:
             raise ValueError(
-                f"n_iter of AlternatingSolver must be an integer of at least 1; got {self.n_iter!r}."
+                "n_iter of AlternatingSolver must be an integer of at least 1; got "
+                f"{self.n_iter!r}."
             )
         for key in ("sharpness", "gate_penalty"):
             if not isinstance(getattr(self, key), Real) or not getattr(self, key) > 0:
