@@ -212,6 +212,54 @@ class MoLEForecaster(BaseForecaster):
         router = named_solver(self.solver).router_for(named_router(self.router), self.n_experts)
         return router.needs_timestamps and self.n_experts > 1
 
+    @property
+    def _holds_out(self) -> bool:
+        """Whether ``fit`` holds rows out to choose on."""
+        has_choice = self.n_experts > 1 or self.base == "rmlp"
+        return has_choice and named_solver(self.solver).holds_out
+
+    def with_validation(self, n_rows: int) -> MoLEForecaster:
+        """Return a clone whose solver chooses on the last rows, and fits on those before alone.
+
+        For protocols that say which rows are held out, as that of
+        :func:`mixlin.backtesting.evaluate_ltsf` does. A solver given by name becomes its object
+        with ``validation=n_rows``, and ``refit=False`` where it has that parameter.
+
+        Parameters
+        ----------
+        n_rows : int
+            Rows of every series, or windows, that are held out at the end.
+
+        Returns
+        -------
+        MoLEForecaster
+            Not fitted.
+
+        Raises
+        ------
+        ValueError
+            If the solver holds nothing out, or ``n_rows`` is not an integer of at least 1.
+
+        Examples
+        --------
+        >>> from mixlin import MoLEForecaster
+        >>> model = MoLEForecaster(solver="fixed-gates").with_validation(240)
+        >>> model.solver
+        FixedGatesSolver(refit=False, validation=240)
+        """
+        if isinstance(n_rows, bool) or not isinstance(n_rows, Integral) or n_rows < 1:
+            raise ValueError(f"n_rows must be an integer of at least 1; got {n_rows!r}.")
+        solver = clone(named_solver(self.solver))
+        known = solver.get_params(deep=False)
+        if "validation" not in known:
+            raise ValueError(
+                f"{type(solver).__name__} has no parameter validation, so that no rows can be held "
+                "out for it. Use one of mixlin.solvers, or fit on the rows meant for fitting."
+            )
+        fixed = {"refit": False} if "refit" in known else {}
+        made: MoLEForecaster = clone(self)
+        return made.set_params(solver=solver.set_params(validation=int(n_rows), **fixed))
+
     def _check_updatable(self) -> None:
         raise ValueError(
             "a mixture can't be updated: its gate depends on all windows. Call fit on all data, "

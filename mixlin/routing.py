@@ -238,7 +238,8 @@ class StatisticsRouter(Router):
     level, spread : bool, default=False
         Also the mean and the log of the standard deviation of the window, in the data's units.
         Scale channels alike before.
-    hidden, per_channel, temperature, noise, head_dropout
+    hidden : int or None, default=8
+    per_channel, temperature, noise, head_dropout
         As for every :class:`Router`.
 
     Examples
@@ -251,7 +252,7 @@ class StatisticsRouter(Router):
 
     level: bool = False
     spread: bool = False
-    hidden: int | None = None
+    hidden: int | None = 8
     per_channel: bool = False
     temperature: float = 1.0
     noise: float = 0.0

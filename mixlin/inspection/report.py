@@ -28,7 +28,12 @@ _FIFTHS = ["lowest", "low", "middle", "high", "highest"]
 
 
 def mixture_report(
-    model: Any, X: Any, y: Any = None, *, timestamps: Any = None, scale: bool = True
+    model: Any,
+    X: Any,
+    y: Any = None,
+    *,
+    timestamps: Any = None,
+    scale: bool | npt.ArrayLike = True,
 ) -> Bunch:
     r"""Report which experts a mixture uses, when, and what each of them is worth.
 
@@ -52,10 +57,11 @@ def mixture_report(
         For a series the times of its rows, shape (n_rows,); a frame has them in its index. For
         windows the time of each window's first step, shape (n_windows,), of all its steps,
         (n_windows, lookback), or those to forecast too, (n_windows, lookback + horizon).
-    scale : bool, default=True
+    scale : bool or array-like of shape (n_channels,), default=True
         Divide every channel by the standard deviation of its ``y`` (of its windows without
         ``y``) before errors and distances are averaged over channels, so that none outweighs the
-        others. False keeps the units of the data.
+        others; or by numbers of your own, such as deviations of the training rows. False keeps
+        the units of the data.
 
     Returns
     -------
@@ -122,6 +128,13 @@ def mixture_report(
     """
     _check_model(model)
     windows = read_report_windows(model, X, y, timestamps)
+    if not isinstance(scale, (bool, np.bool_)):
+        per_channel = np.asarray(scale, dtype=np.float64)
+        if per_channel.shape != (windows.n_channels,) or not (per_channel > 0).all():
+            raise ValueError(
+                f"scale must be True, False, or {windows.n_channels} positive numbers, one per "
+                f"channel; got {scale!r}."
+            )
     names = [str(name) for name in model.expert_names_]
     bins = statistic_bins(windows)
     scaler, sums = StandardScaler(), _Sums(len(names), windows)
@@ -135,7 +148,8 @@ def mixture_report(
             for unit in _CALENDAR:
                 sums.add_bins(unit, gates, calendar_bins(ahead, unit) - (unit == "month"))
         scaler.partial_fit((x if target is None else target).reshape(-1, x.shape[2]))
-    per_channel = np.asarray(scaler.scale_) if scale else np.ones(windows.n_channels)
+    if isinstance(scale, (bool, np.bool_)):
+        per_channel = np.asarray(scaler.scale_) if scale else np.ones(windows.n_channels)
     report = sums.report(names, per_channel)
     if report.dead:
         listed = ", ".join(names[e] for e in report.dead)

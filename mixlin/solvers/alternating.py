@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
@@ -24,6 +25,7 @@ from .corrections import (
 )
 from .expectation_maximization import GateFit, gather
 from .mixture_task import MixtureSolution, MixtureSolver, MixtureTask
+from .threads import single_threaded
 from .window_source import WindowSource
 
 Float64Array = npt.NDArray[np.float64]
@@ -31,6 +33,7 @@ Float64Array = npt.NDArray[np.float64]
 FEWEST_WINDOWS = 32  # held out; with fewer nothing can be chosen, and the single expert is kept
 _FEWEST_SPANS = 3  # of lookback + horizon windows that the held-out part is cut into
 _USAGE_WINDOWS = 4096
+_PAIRED_WINDOWS = 4096
 
 
 class Candidate(NamedTuple):
@@ -46,7 +49,7 @@ class Candidate(NamedTuple):
 class CorrectionSolver(MixtureSolver):
     """What solvers share that correct the exact single expert, given gates.
 
-    Subclasses say which gates there are, and take the moments of training windows for them.
+    Subclasses say which gates there are.
     """
 
     strength: float | Sequence[float]
@@ -55,6 +58,10 @@ class CorrectionSolver(MixtureSolver):
     validation: float | int
     refit: bool
     n_coordinates: int
+
+    @property
+    def holds_out(self) -> bool:
+        return self.fewer_experts or len(self._strengths()) > 1
 
     def check(self) -> None:
         name = type(self).__name__
@@ -75,19 +82,28 @@ class CorrectionSolver(MixtureSolver):
 
     def solve(self, task: MixtureTask) -> MixtureSolution:
         self.check()
+        # blocks are small, and threads of numpy's and scipy's BLAS spin in each other's way
+        with single_threaded():
+            return self._solve(task)
+
+    def _solve(self, task: MixtureTask) -> MixtureSolution:
         strengths = self._strengths()
-        if not self.fewer_experts and len(strengths) == 1:
+        if not self.holds_out:
             return self._without_choice(task, float(strengths[0]))
         training, held_out = task.windows.split(self.validation)
         if min(training.n_windows, held_out.n_windows) < FEWEST_WINDOWS:
-            return single_expert(task, [])
+            keep = self.refit or not training.n_windows
+            return single_expert(task, [], None if keep else task.start(self.validation))
         start = task.start(self.validation)
         history: list[dict[str, Any]] = []
         best: Candidate | None = None
         single = np.inf
-        for n_experts, gate, space, moments in self._gates(task, training, start):
-            path = ShrinkagePath(moments)
-            kept = moments_of(held_out, space, gate)
+        numbers = halved(task.n_experts) if self.fewer_experts else [task.n_experts]
+        space, gates = self._gates(task, training, start, numbers)
+        moments = self._moments(training, space, gates)
+        outside = self._moments(held_out, space, gates)
+        for gate, inside, kept in zip(gates, moments, outside, strict=True):
+            n_experts, path = gate.n_experts, ShrinkagePath(inside)
             single = kept.square / (max(kept.n, 1.0) * task.windows.horizon)
             losses = path.losses(strengths, kept)
             for strength, loss in zip(strengths, losses, strict=True):
@@ -107,30 +123,32 @@ class CorrectionSolver(MixtureSolver):
             return self._solution(task, start, best, best.loss / single, history)
         whole = task.start(0)
         space = replace(best.space, start=whole.mixture())
-        moments = self._moments(task.windows, space, best.gate)
-        corrections = ShrinkagePath(moments).corrections(best.strength, best.gate.n_experts)
+        (inside,) = self._moments(task.windows, space, [best.gate])
+        corrections = ShrinkagePath(inside).corrections(best.strength, best.gate.n_experts)
         final = best._replace(space=space, corrections=corrections)
         return self._solution(task, whole, final, best.loss / single, history)
 
     def _without_choice(self, task: MixtureTask, strength: float) -> MixtureSolution:
         whole = task.start(0)
-        *_, (n_experts, gate, space, moments) = self._gates(
-            task, task.windows, whole, only=task.n_experts
-        )
+        space, (gate,) = self._gates(task, task.windows, whole, [task.n_experts])
+        (moments,) = self._moments(task.windows, space, [gate])
         path = ShrinkagePath(moments)
         loss = float(path.losses([strength], moments)[0])
         single = moments.square / (max(moments.n, 1.0) * task.windows.horizon)
-        found = Candidate(gate, strength, loss, space, path.corrections(strength, n_experts))
+        corrections = path.corrections(strength, gate.n_experts)
+        found = Candidate(gate, strength, loss, space, corrections)
         return self._solution(task, whole, found, loss / single if single > 0 else 1.0, [])
 
+    @abstractmethod
     def _gates(
-        self, task: MixtureTask, training: WindowSource, start: FixedPlan, only: int | None = None
-    ) -> Iterator[tuple[int, Gate, CorrectionSpace, Moments]]:
-        """Yield numbers of experts, their gates, and the moments of the training windows."""
-        raise NotImplementedError  # pragma: no cover
+        self, task: MixtureTask, training: WindowSource, start: FixedPlan, numbers: list[int]
+    ) -> tuple[CorrectionSpace, list[Gate]]:
+        """Return the coordinates of corrections, and a gate for each of some numbers of experts."""
 
-    def _moments(self, source: WindowSource, space: CorrectionSpace, gate: Gate) -> Moments:
-        return moments_of(source, space, gate)
+    def _moments(
+        self, source: WindowSource, space: CorrectionSpace, gates: list[Gate]
+    ) -> list[Moments]:
+        return moments_of(source, space, gates)
 
     def _pays(self, best: Candidate, single: float, held_out: WindowSource) -> bool:
         """Whether a mixture beats the single expert by enough, and not by chance.
@@ -140,8 +158,11 @@ class CorrectionSolver(MixtureSolver):
         """
         if not best.loss <= (1.0 - self.min_gain) * single:
             return False
+        n_spans = held_out.n_windows // (held_out.lookback + held_out.horizon)
+        if n_spans < _FEWEST_SPANS:
+            return False
         gains = []
-        for block in held_out.blocks(best.space.n_coordinates):
+        for block in held_out.thinned(_PAIRED_WINDOWS).blocks(best.space.n_coordinates):
             inputs, residuals = best.space.measure(block)
             features = features_of(best.gate.router, block, held_out.horizon)
             gates = run_gate(best.gate, features)
@@ -149,9 +170,6 @@ class CorrectionSolver(MixtureSolver):
             gain = (residuals**2 - (residuals - mixed) ** 2).mean(axis=2)
             gains.append((gain * block.weight).sum(axis=1))
         each = np.concatenate(gains)
-        n_spans = len(each) // (held_out.lookback + held_out.horizon)
-        if n_spans < _FEWEST_SPANS:
-            return False
         means = np.array([part.mean() for part in np.array_split(each, n_spans)])
         return bool(means.mean() > means.std(ddof=1) / np.sqrt(n_spans))
 
@@ -261,8 +279,8 @@ class AlternatingSolver(CorrectionSolver):
                 )
 
     def _gates(
-        self, task: MixtureTask, training: WindowSource, start: FixedPlan, only: int | None = None
-    ) -> Iterator[tuple[int, Gate, CorrectionSpace, Moments]]:
+        self, task: MixtureTask, training: WindowSource, start: FixedPlan, numbers: list[int]
+    ) -> tuple[CorrectionSpace, list[Gate]]:
         refuse_noise(task, "AlternatingSolver")
         probe = features_of(task.router, training.block(np.arange(1)), training.horizon)
         n_blocks = training.horizon if probe.ndim == 4 else 1
@@ -274,14 +292,15 @@ class AlternatingSolver(CorrectionSolver):
             most=most_coordinates(task.n_experts, n_blocks, self.n_coordinates),
         )
         rows = gather(training, space, task.router)
-        for n_experts in [only] if only else halved(task.n_experts):
+        gates = []
+        for n_experts in numbers:
             fit = GateFit(rows, task.router, n_experts, self.gate_penalty, task.random_state)
             for _ in range(self.n_iter):
                 fit.expect(1.0 / n_experts, self.sharpness)
                 fit.maximize()
             top_k = None if task.top_k is None else min(task.top_k, n_experts)
-            gate = fit.gate(top_k, training.n_channels)
-            yield n_experts, gate, space, moments_of(training, space, gate)
+            gates.append(fit.gate(top_k, training.n_channels))
+        return space, gates
 
 
 def halved(n_experts: int) -> list[int]:

@@ -25,7 +25,7 @@ Float32Array = npt.NDArray[np.float32]
 
 _SMALLEST_SHARE = 1e-3  # principal directions of less variance than this are shrunk away anyway
 _MOMENT_BYTES = 2**28  # of the normal equations of all steps together
-_SAMPLE = 4096  # windows that principal directions are found from
+_SAMPLE = 2**14  # windows of channels that principal directions are found from
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ class CorrectionSpace:
         L = source.lookback
         space = cls(start, scale, np.eye(L), fit_intercept)
         gram, n = np.zeros((L, L)), 0.0
-        for block in source.thinned(_SAMPLE).blocks():
+        for block in source.thinned(max(64, _SAMPLE // source.n_channels)).blocks():
             rows, weight = space.measure(block)[0][:, :, :L], block.weight
             flat = rows.reshape(-1, L)
             gram += flat.T @ (flat * weight.reshape(-1, 1).astype(np.float32))
@@ -247,16 +247,29 @@ def joint_moments(
     return Moments(gram, cross, square, float(weight.sum()))
 
 
-def moments_of(source: WindowSource, space: CorrectionSpace, gate: Gate) -> Moments:
-    """Return the moments of all windows of a source, block by block."""
-    total: Moments | None = None
-    for block in source.blocks(gate.n_experts * space.n_coordinates):
+def moments_of(source: WindowSource, space: CorrectionSpace, gates: list[Gate]) -> list[Moments]:
+    """Return the moments of all windows of a source, block by block, for every gate.
+
+    Parameters
+    ----------
+    source : WindowSource
+    space : CorrectionSpace
+    gates : list of Gate
+        On the features of one router.
+
+    Returns
+    -------
+    list of Moments
+    """
+    totals: list[Moments] = []
+    for block in source.blocks(max(gate.n_experts for gate in gates) * space.n_coordinates):
         inputs, residuals = space.measure(block)
-        features = gate.router.features(block.x, block.stamps, source.horizon)
-        some = _of_block(inputs, residuals, run_gate(gate, features), block.weight)
-        total = some if total is None else total.plus(some)
-    assert total is not None
-    return total
+        features = features_of(gates[0].router, block, source.horizon)
+        some = [
+            _of_block(inputs, residuals, run_gate(gate, features), block.weight) for gate in gates
+        ]
+        totals = [a.plus(b) for a, b in zip(totals, some, strict=True)] if totals else some
+    return totals
 
 
 def _of_block(

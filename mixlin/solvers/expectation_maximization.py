@@ -12,7 +12,6 @@ from sklearn.cluster import KMeans
 from ..routing import Gate, Router
 from .corrections import CorrectionSpace, features_of
 from .gate_fit import GateNetwork, cross_entropy, stacked, standardized
-from .threads import single_threaded
 from .window_source import WindowSource
 
 Float64Array = npt.NDArray[np.float64]
@@ -20,7 +19,7 @@ Float32Array = npt.NDArray[np.float32]
 
 _ROW_ELEMENTS = 2**24  # of inputs, residuals and features held in memory: 64 MiB of float32
 _MOST_ROWS = 2**16  # neighbors differ by one step: more of them teach a gate nothing
-_GATE_ROWS = 2**16  # rows, or steps of rows, that a gate is fitted on at a time
+_GATE_ROWS = 2**15  # rows, or steps of rows, that a gate is fitted on at a time
 _GATE_ITERATIONS = 50
 _FIRST_SHARE = 0.9  # of a window in the expert of its cluster, before the first iteration
 
@@ -147,7 +146,7 @@ class GateFit:
         if len(np.unique(flat[some], axis=0)) < self.n_experts:
             owner = self._random_state.randint(self.n_experts, size=len(flat))
         else:
-            clusters = KMeans(self.n_experts, n_init=2, random_state=self._random_state)
+            clusters = KMeans(self.n_experts, n_init=1, random_state=self._random_state)
             clusters.fit(flat[some], sample_weight=weight[some])
             owner = clusters.predict(flat)
         shares = np.full((len(flat), self.n_experts), (1 - _FIRST_SHARE) / self.n_experts)
@@ -162,12 +161,12 @@ class GateFit:
         """Return the logits of all rows, (R, E) or (R, H, E)."""
         flat = self.rows.features.reshape(-1, self.rows.features.shape[-1])
         if -1 in self._networks:
-            return self._by_row(self._networks[-1].logits(flat)[0])
+            return self._by_row(self._networks[-1].logits(flat))
         out = np.empty((len(flat), self.n_experts))
         owner = np.repeat(self.rows.channel, self._steps)
         for channel, network in self._networks.items():
             own = owner == channel
-            out[own] = network.logits(flat[own])[0]
+            out[own] = network.logits(flat[own])
         return self._by_row(out)
 
     def gates(self) -> Float64Array:
@@ -214,8 +213,7 @@ class GateFit:
             places = self._picked[channel]
             own = weight[places] / max(weight[places].mean(), np.finfo(np.float64).tiny)
             cost = cross_entropy(shares[places], own, self.router.temperature)
-            with single_threaded():  # small products: threads of two BLAS would be in the way
-                network.fit(features[places], cost, self.penalty, _GATE_ITERATIONS)
+            network.fit(features[places], cost, self.penalty, _GATE_ITERATIONS)
 
     def gate(self, top_k: int | None, n_channels: int) -> Gate:
         """Return the gate as data.

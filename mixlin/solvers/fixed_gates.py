@@ -101,8 +101,8 @@ class FixedGatesSolver(CorrectionSolver):
         return PeriodicRouter(n_experts, self.period, self.n_harmonics)
 
     def _gates(
-        self, task: MixtureTask, training: WindowSource, start: FixedPlan, only: int | None = None
-    ) -> Iterator[tuple[int, Gate, CorrectionSpace, Moments]]:
+        self, task: MixtureTask, training: WindowSource, start: FixedPlan, numbers: list[int]
+    ) -> tuple[CorrectionSpace, list[Gate]]:
         if task.top_k is not None and task.top_k < task.n_experts:
             raise ValueError(
                 f"top_k={task.top_k} would cut the smooth gates of FixedGatesSolver. Leave top_k "
@@ -115,15 +115,22 @@ class FixedGatesSolver(CorrectionSolver):
             fit_intercept=task.fit_intercept,
             most=most_coordinates(task.n_experts, 1, self.n_coordinates),
         )
-        gate = Gate(task.router, (Layer(np.eye(task.n_experts)[None]),))
-        yield task.n_experts, gate, space, self._moments(training, space, gate)
+        return space, [Gate(task.router, (Layer(np.eye(task.n_experts)[None]),))]
 
-    def _moments(self, source: WindowSource, space: CorrectionSpace, gate: Gate) -> Moments:
-        assert isinstance(gate.router, PeriodicRouter)
-        stretches = list(even_stretches(source, gate.router))
-        if len(stretches) > _MOST_STRETCHES * source.n_channels or not _even_weights(source):
-            return moments_of(source, space, gate)
-        return harmonic_moments(source, space, gate.router, stretches)
+    def _moments(
+        self, source: WindowSource, space: CorrectionSpace, gates: list[Gate]
+    ) -> list[Moments]:
+        if not _even_weights(source):
+            return moments_of(source, space, gates)
+        found = []
+        for gate in gates:
+            router = gate.router
+            assert isinstance(router, PeriodicRouter)
+            stretches = list(even_stretches(source, router))
+            if len(stretches) > _MOST_STRETCHES * source.n_channels:
+                return moments_of(source, space, gates)
+            found.append(harmonic_moments(source, space, router, stretches))
+        return found
 
 
 class Stretch(NamedTuple):

@@ -8,13 +8,12 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
-from scipy.special import log_softmax, softmax
 
 from ..layers import Layer
 
 Float64Array = npt.NDArray[np.float64]
 Objective = Callable[[Float64Array], tuple[float, Float64Array]]
-"""From logits (R, E) to a loss and its gradient, both summed over rows."""
+"""From logits (E, R) to a loss and its gradient, both summed over rows."""
 
 
 def standardized(
@@ -50,11 +49,15 @@ def cross_entropy(shares: Float64Array, weight: Float64Array, temperature: float
     weight : array of shape (R,)
     temperature : float
     """
+    wanted = np.ascontiguousarray((shares * weight[:, None]).T)  # experts first: long, fast sums
 
     def cost(logits: Float64Array) -> tuple[float, Float64Array]:
-        scaled = logits / temperature
-        loss = -float(weight @ (shares * log_softmax(scaled, axis=1)).sum(axis=1))
-        return loss, (softmax(scaled, axis=1) - shares) * weight[:, None] / temperature
+        scaled = (logits - logits.max(axis=0)) / temperature
+        gates = np.exp(scaled)
+        total = gates.sum(axis=0)
+        loss = float(weight @ np.log(total)) - float(np.einsum("er,er->", wanted, scaled))
+        gates *= weight / total
+        return loss, (gates - wanted) / temperature
 
     return cost
 
@@ -85,12 +88,16 @@ class GateNetwork:
             self.arrays.append(random_state.uniform(-bound, bound, (inputs, outputs)))
             self.arrays.append(random_state.uniform(-bound / 4, bound / 4, outputs))
 
-    def logits(self, rows: Float64Array) -> tuple[Float64Array, Float64Array]:
-        """Return the logits (R, E) and what the last map saw."""
-        if len(self.arrays) == 2:
-            return rows @ self.arrays[0] + self.arrays[1], rows
-        hidden = np.maximum(rows @ self.arrays[0] + self.arrays[1], 0.0)
-        return hidden @ self.arrays[2] + self.arrays[3], hidden
+    def logits(self, rows: Float64Array) -> Float64Array:
+        """Return the logits (R, E) of rows (R, F)."""
+        return np.ascontiguousarray(self._run(rows.T)[0].T)
+
+    def _run(self, columns: Float64Array) -> tuple[Float64Array, Float64Array]:
+        """Return the logits (E, R) of columns (F, R), and what the last map saw."""
+        seen = columns
+        if len(self.arrays) == 4:
+            seen = np.maximum(self.arrays[0].T @ columns + self.arrays[1][:, None], 0.0)
+        return self.arrays[-2].T @ seen + self.arrays[-1][:, None], seen
 
     def fit(
         self, rows: Float64Array, objective: Objective, penalty: float, max_iter: int
@@ -107,20 +114,21 @@ class GateNetwork:
         """
         shapes = [a.shape for a in self.arrays]
         sizes = np.cumsum([0, *(a.size for a in self.arrays)])
+        columns, n = np.ascontiguousarray(rows.T), len(rows)
 
         def unpack(flat: Float64Array) -> list[Float64Array]:
             return [flat[a:b].reshape(s) for (a, b), s in zip(pairwise(sizes), shapes, strict=True)]
 
         def cost(flat: Float64Array) -> tuple[float, Float64Array]:
             self.arrays = unpack(flat)
-            logits, seen = self.logits(rows)
+            logits, seen = self._run(columns)
             loss, slope = objective(logits)
-            slope = slope / len(rows)
-            grads = [seen.T @ slope, slope.sum(axis=0)]
+            slope = slope / n
+            grads = [seen @ slope.T, slope.sum(axis=1)]
             if len(self.arrays) == 4:
-                back = (slope @ self.arrays[2].T) * (seen > 0)
-                grads = [rows.T @ back, back.sum(axis=0), *grads]
-            loss /= len(rows)
+                back = (self.arrays[2] @ slope) * (seen > 0)
+                grads = [columns @ back.T, back.sum(axis=1), *grads]
+            loss /= n
             for i in range(0, len(self.arrays), 2):  # the maps, not their biases
                 loss += 0.5 * penalty * float((self.arrays[i] ** 2).sum())
                 grads[i] = grads[i] + penalty * self.arrays[i]

@@ -94,6 +94,11 @@ class MixtureSolver(BaseEstimator, ABC):
         MixtureSolution
         """
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether windows are held out to choose on."""
+        return "validation" in self.get_params(deep=False)
+
     def check(self) -> None:
         """Raise a ValueError if a parameter is out of range."""
 

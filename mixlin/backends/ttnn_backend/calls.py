@@ -47,7 +47,9 @@ class Calls:
             return Source(self.card, self.dtype, tensor, lease)
 
     def unary(self, name: str, x: Tile, **options: Any) -> Tile:
-        return replace(x, source=self.op(name, x, shape=x.source.shape, **options), ones=None)
+        return replace(
+            x, source=self.op(name, x, shape=x.source.shape, **options), ones=None, in_parts=False
+        )
 
     def scalar(self, name: str, x: Tile, value: float) -> Tile:
         return replace(x, source=self.op(name, x, value, shape=x.source.shape), ones=None)
@@ -160,7 +162,7 @@ class Calls:
                 ("pick", x.start, x.stop, total), lambda: np.eye(total)[:, x.start : x.stop]
             )
             source = self.matmul(self.first_channel(x).source, pick, shape)
-        return replace(x, source=source, start=0, stop=width, ones=None)
+        return replace(x, source=source, start=0, stop=width, ones=None, in_parts=False)
 
     def first_channel(self, x: Tile) -> Tile:
         """Return rows that all channels share as those of one channel."""

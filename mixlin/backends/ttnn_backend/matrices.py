@@ -62,6 +62,53 @@ def embedded(
     return out[0] if groups == 1 else out
 
 
+def n_in_parts(n_columns: int) -> int:
+    """Return how many columns :func:`columns_in_parts` makes of some."""
+    return 3 * n_columns + 2
+
+
+def columns_in_parts(x: npt.NDArray[np.floating]) -> FloatArray:
+    """Return columns that bfloat16 holds to 16 bits, (..., K) to (..., 3 K + 2).
+
+    They are the rounded columns, what rounding took away, the rounded columns, and two ones.
+    """
+    high = bfloat16(x)
+    ones = np.ones((*x.shape[:-1], 2))
+    return np.concatenate([high, x - high, high, ones], axis=-1)
+
+
+def weights_in_parts(
+    w: FloatArray, start: int, total: int, bias: FloatArray | None, *, hands_on: bool = False
+) -> FloatArray:
+    """Place weights for :func:`columns_in_parts`; only the product of both low parts is missing.
+
+    Parameters
+    ----------
+    w : array of shape (G, K, M)
+    start, total : int
+        Row of the first column, and how many columns there are.
+    bias : array of shape (G, M), optional
+    hands_on : bool
+        Whether a last column is one.
+
+    Returns
+    -------
+    array of shape (total, M), or (G, total, M) for several groups
+    """
+    groups = max(len(w), 1 if bias is None else len(bias))
+    n, width = w.shape[1:]
+    out = np.zeros((groups, total, width + hands_on))
+    rows, low, again, ones = out[:, start:, :width], n, 2 * n, 3 * n
+    rows[:, :low] = rows[:, low:again] = bfloat16(w)
+    rows[:, again:ones] = w - bfloat16(w)
+    if bias is not None:
+        rows[:, ones] = bfloat16(bias)
+        rows[:, ones + 1] = bias - bfloat16(bias)
+    if hands_on:
+        out[:, start + ones, width] = 1.0
+    return out[0] if groups == 1 else out
+
+
 def by_step(columns: FloatArray, n_experts: int) -> FloatArray:
     """Reorder columns (..., E * H) to (..., H * E)."""
     split = columns.reshape(*columns.shape[:-1], n_experts, -1)

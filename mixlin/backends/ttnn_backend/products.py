@@ -27,27 +27,31 @@ def product(
     """
     if w.shape[1] != x.width:
         raise ValueError(f"rows of {x.width} columns meet weights of shape {w.shape}.")
-    riding = b if x.ones is not None and not (x.steps and not x.by_rows) else None
-    n_groups = max(len(w.array), 1 if riding is None else len(riding.array))
+    has_ones = x.in_parts or (x.ones is not None and not (x.steps and not x.by_rows))
+    riding = b if has_ones else None
+    added = None if riding is None else riding.array
+    n_groups = max(len(w.array), 1 if added is None else len(added))
     if x.steps:
         x = calls.by_rows(x)
     elif n_groups == 1:
         x = calls.first_channel(x)
     groups, rows, total = x.source.shape
     apart = b if riding is None else None
+    ones = x.ones if riding else None
     hands_on = relu and riding is not None
+
+    def columns() -> FloatArray:
+        if x.in_parts:
+            return matrices.weights_in_parts(w.array, x.start, total, added, hands_on=hands_on)
+        return matrices.embedded(
+            w.array, x.start, total, ones, added, n_by_step=by_step, hands_on=hands_on
+        )
+
     weight = w.placed(
         calls.card,
-        ("product", x.start, total, x.ones if riding else None, riding, by_step, hands_on),
-        lambda: matrices.embedded(
-            w.array,
-            x.start,
-            total,
-            x.ones,
-            riding.array if riding else None,
-            n_by_step=by_step,
-            hands_on=hands_on,
-        ),
+        ("product", x.start, total, x.in_parts, ones, riding, by_step, hands_on),
+        columns,
+        "bfloat16" if x.in_parts else None,
     )
     fused = apart if apart is not None and n_groups == len(apart.array) == 1 else None
     later = apart if fused is None else None
@@ -59,8 +63,8 @@ def product(
         bias=None if fused is None else _bias(calls, fused, by_step),
         relu=relu and later is None,
     )
-    ones = w.shape[2] if hands_on else None
-    tile = Tile(source, x.n, shape[0], 0, w.shape[2], x.steps, bool(x.steps), ones)
+    tile = Tile(source, x.n, shape[0], 0, w.shape[2], x.steps, bool(x.steps))
+    tile = replace(tile, ones=w.shape[2]) if hands_on else tile
     if later is not None:
         grouped = (max(shape[0], len(later.array)), *shape[1:])
         source = calls.op("add", tile, _bias(calls, later, by_step), shape=grouped)

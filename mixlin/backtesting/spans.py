@@ -1,0 +1,226 @@
+"""Datasets cut into spans, standardized by their training rows, and the windows of a span."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.utils import Bunch
+
+from ..datasets import (
+    LTSFSplit,
+    fetch_ett,
+    fetch_exchange_rate,
+    fetch_illness,
+    ltsf_split,
+    make_seasonal,
+)
+from ..timestamps import TimeIndex, read_index, read_timestamps
+from ..windows import is_pandas
+
+Float64Array = npt.NDArray[np.float64]
+StampArray = npt.NDArray[np.datetime64]
+
+_BLOCK_ELEMENTS = 2**19  # 4 MiB of float64: what one block of windows and targets may hold
+_ETT = {name.lower(): name for name in ("ETTh1", "ETTh2", "ETTm1", "ETTm2")}
+_SPLITS = ("test", "validation")
+
+DATASETS = (*_ETT.values(), "exchange_rate", "national_illness", "seasonal")
+"""Names of the datasets that need no Bunch."""
+
+
+def load_dataset(
+    name: str,
+    data_home: str | os.PathLike[str] | None = None,
+    download_if_missing: bool = True,
+) -> Bunch:
+    """Load a dataset of the benchmark by its name.
+
+    Parameters
+    ----------
+    name : str
+        One of ``DATASETS``, in any case.
+    data_home, download_if_missing
+        As in the fetchers.
+
+    Returns
+    -------
+    Bunch
+
+    Raises
+    ------
+    ValueError
+        For another name.
+    OSError
+        If the file is missing and can't be downloaded.
+
+    Examples
+    --------
+    >>> from mixlin.backtesting import load_dataset
+    >>> load_dataset("seasonal").data.shape
+    (17520, 1)
+    """
+    options: dict[str, Any] = {
+        "data_home": data_home,
+        "download_if_missing": download_if_missing,
+    }
+    key = name.lower()
+    if key in _ETT:
+        return fetch_ett(_ETT[key], **options)
+    if key == "exchange_rate":
+        return fetch_exchange_rate(**options)
+    if key == "national_illness":
+        return fetch_illness(**options)
+    if key == "seasonal":
+        return make_seasonal(random_state=0)
+    raise ValueError(
+        f"dataset must be one of {', '.join(DATASETS)}, or the Bunch of a fetcher; got {name!r}."
+    )
+
+
+@dataclass(eq=False)
+class _Task:
+    """A dataset, cut into its spans."""
+
+    bunch: Bunch
+    split: str
+    values: Float64Array  # (n_rows, n_channels)
+    borders: LTSFSplit
+    mean: Float64Array
+    scale: Float64Array
+    index: TimeIndex | None = None
+    stamps: StampArray | None = None  # (n_rows,)
+
+    @classmethod
+    def read(
+        cls,
+        dataset: str | Bunch,
+        split: str,
+        horizon: int,
+        data_home: str | os.PathLike[str] | None,
+        download_if_missing: bool,
+    ) -> _Task:
+        if split not in _SPLITS:
+            raise ValueError(f"split must be one of {_SPLITS}; got {split!r}.")
+        bunch: Any = dataset  # ltsf_split refuses what is no dataset
+        if isinstance(dataset, str):
+            bunch = load_dataset(dataset, data_home, download_if_missing)
+        borders = ltsf_split(bunch)
+        values = _values(bunch)
+        targets = borders.test if split == "test" else borders.validation
+        n_targets = targets.stop - targets.start
+        if horizon > n_targets:
+            raise ValueError(
+                f"horizon={horizon} is longer than the {split} span of {bunch.name}, which has "
+                f"{n_targets} rows. Shorten horizon."
+            )
+        none = np.empty(0)
+        return cls(bunch, split, values, borders, none, none)
+
+    @property
+    def name(self) -> str:
+        return str(self.bunch.name)
+
+    @property
+    def feature_names(self) -> list[Any]:
+        return list(getattr(self.bunch, "feature_names", range(self.values.shape[1])))
+
+    def standardize(self) -> None:
+        """Take the mean and the deviation of the training rows."""
+        train = self.values[self.borders.train]
+        if np.isnan(train).all(axis=0).any():
+            raise ValueError(
+                f"a channel of {self.name} has no value in its {len(train)} training rows; drop it."
+            )
+        self.mean, self.scale = np.nanmean(train, axis=0), np.nanstd(train, axis=0)
+        # a channel that is constant up to rounding is only centered, as in StandardScaler
+        self.scale[self.scale <= 10 * np.finfo(np.float64).eps * np.abs(self.mean)] = 1.0
+
+    def date(self, reader: str) -> None:
+        """Read the times, which a model routed by the calendar needs."""
+        labels, frame = getattr(self.bunch, "index", None), self.bunch.data
+        if labels is not None and not callable(labels):
+            self.index, rows = read_timestamps(labels, len(self.values))
+        elif is_pandas(frame):
+            self.index, rows = read_index(frame.index)
+        else:
+            raise ValueError(
+                f"this {reader} is routed by the calendar, but {self.name} has no times. Choose a "
+                "router that needs none, such as router='statistics'."
+            )
+        if rows[-1] + 1 != len(rows):
+            raise ValueError(
+                f"the times of {self.name} have gaps, which a model routed by the calendar can't "
+                "be scored over. Put its rows on a regular grid, NaN where there is none "
+                "(frame.asfreq)."
+            )
+        self.stamps = self.index.stamps(len(rows), 0)
+
+    def fit(self, model: Any, stop: int) -> None:
+        """Fit on the standardized rows before ``stop``."""
+        rows: Any = (self.values[:stop] - self.mean) / self.scale
+        if self.index is None:
+            model.fit(rows)
+        elif self.index.kind == "stamps":
+            model.fit(rows, timestamps=np.asarray(self.bunch.index)[:stop])
+        else:
+            frame = self.bunch.data.iloc[:stop].astype(np.float64)
+            frame.iloc[:, :] = rows
+            model.fit(frame)
+
+
+def _values(bunch: Bunch) -> Float64Array:
+    """Return the series of a dataset as (n_rows, n_channels)."""
+    values = np.asarray(bunch.data, dtype=np.float64)
+    if values.ndim == 1:
+        values = values[:, None]
+    if values.ndim != 2:
+        raise ValueError(
+            f"the data of {bunch.name} must have shape (n_rows, n_channels); got {values.shape}."
+        )
+    if np.isinf(values).any():
+        raise ValueError(f"the data of {bunch.name} hold infinite values; mark gaps as NaN.")
+    return values
+
+
+def _blocks(
+    span: Float64Array, stamps: StampArray | None, lookback: int, horizon: int
+) -> Iterator[tuple[Float64Array, StampArray | None]]:
+    """Cut complete windows (n, lookback + horizon, C) and their times, a bounded number at once."""
+    view = np.lib.stride_tricks.sliding_window_view
+    length = lookback + horizon
+    size = max(1, _BLOCK_ELEMENTS // (length * span.shape[1]))
+    whole = np.asarray(~np.isnan(span).any(axis=1))
+    for start in range(0, len(span) - length + 1, size):
+        rows = slice(start, start + size + length - 1)
+        windows = view(span[rows], length, axis=0)
+        present = view(whole[rows], length).all(axis=1)
+        dated = None if stamps is None else view(stamps[rows], length)
+        if not present.all():
+            windows = windows[present]
+            dated = None if dated is None else dated[present]
+        if len(windows):
+            yield windows.transpose(0, 2, 1), dated
+
+
+def _errors(
+    model: Any, span: Float64Array, stamps: StampArray | None, lookback: int, horizon: int
+) -> tuple[Float64Array, Float64Array, int]:
+    """Return mean squared and absolute errors (horizon, C) and the number of windows."""
+    squared = np.zeros((horizon, span.shape[1]))
+    absolute = np.zeros_like(squared)
+    n_windows = 0
+    for windows, dated in _blocks(span, stamps, lookback, horizon):
+        times = {} if dated is None else {"timestamps": dated}
+        target = windows[:, lookback:]
+        error = np.reshape(model.predict(windows[:, :lookback], **times), target.shape) - target
+        n_windows += len(error)
+        squared += np.einsum("nhc,nhc->hc", error, error)
+        absolute += np.abs(error, out=error).sum(axis=0)
+    if not n_windows:
+        raise ValueError("every window of the span touches a missing value; nothing to score.")
+    return squared / n_windows, absolute / n_windows, n_windows
