@@ -16,9 +16,8 @@ from mixlin import (
     NLinearForecaster,
     RLinearForecaster,
     SeriesDecomposer,
-    backtesting,
 )
-from mixlin.backtesting import evaluate_ltsf
+from mixlin.backtesting import evaluate_ltsf, spans
 from mixlin.datasets import ltsf_split, make_seasonal
 
 
@@ -84,12 +83,12 @@ def test_exchange_rate_gives_the_measured_figure():
 )
 def test_blocks_give_what_single_windows_give(n_rows, n_channels, lookback, horizon, split, block):
     bunch = walk(n_rows, n_channels, seed=n_rows)
-    before = backtesting._BLOCK_ELEMENTS
-    backtesting._BLOCK_ELEMENTS = block
+    before = spans._BLOCK_ELEMENTS
+    spans._BLOCK_ELEMENTS = block
     try:
         result = evaluate_ltsf(NLinearForecaster(), bunch, lookback, horizon, split=split)
     finally:
-        backtesting._BLOCK_ELEMENTS = before
+        spans._BLOCK_ELEMENTS = before
     errors = by_hand(NLinearForecaster(), bunch, lookback, horizon, split)
     assert result.n_windows == len(errors)
     np.testing.assert_allclose(result.mse, (errors**2).mean(), rtol=1e-9)

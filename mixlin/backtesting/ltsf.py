@@ -1,42 +1,21 @@
-"""Evaluation of forecasters on the long-horizon benchmark ("LTSF")."""
+"""Fitting and scoring by the protocol of the benchmark."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from sklearn.base import clone
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
-from .datasets import (
-    LTSFSplit,
-    fetch_ett,
-    fetch_exchange_rate,
-    fetch_illness,
-    ltsf_split,
-    make_seasonal,
-)
-from .timestamps import TimeIndex, read_index, read_timestamps
-from .windows import is_pandas, too_short
-
-Float64Array = npt.NDArray[np.float64]
-StampArray = npt.NDArray[np.datetime64]
+from ..datasets import LTSFSplit
+from ..windows import too_short
+from .spans import Spans, read_spans
 
 __all__ = ["evaluate_ltsf", "score_ltsf"]
-
-_BLOCK_ELEMENTS = 2**19  # 4 MiB of float64: what one block of windows and targets may hold
-_ETT = {name.lower(): name for name in ("ETTh1", "ETTh2", "ETTm1", "ETTm2")}
-_SPLITS = ("test", "validation")
-
-DATASETS = (*_ETT.values(), "exchange_rate", "national_illness", "seasonal")
-"""Names of the datasets that need no Bunch."""
 
 
 def evaluate_ltsf(
@@ -139,23 +118,19 @@ def evaluate_ltsf(
     for name, value in (("lookback", lookback), ("horizon", horizon)):
         if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
             raise ValueError(f"{name} must be an integer of at least 1; got {value!r}.")
-    task = _Task.read(dataset, split, int(horizon), data_home, download_if_missing)
+    spans = read_spans(dataset, split, int(horizon), data_home, download_if_missing)
     model = _prepared(estimator, int(lookback), int(horizon))
-    task.standardize()
-    stop = task.borders.train_end
+    stop = spans.borders.train_end
     if split == "test":
-        model, stop = as_protocol(model, task.borders)
+        model, stop = as_protocol(model, spans.borders)
     if getattr(model, "_wants_timestamps", False):
-        task.date(type(model).__name__)
+        spans = spans.dated(type(model).__name__)
     began = time.perf_counter()
-    task.fit(model, stop)
+    spans.fit(model, stop)
     fitted = time.perf_counter()
-    result = _scored(task, model, int(lookback), int(horizon), standardized=True)
-    result.update(
-        fit_seconds=fitted - began,
-        predict_seconds=time.perf_counter() - fitted,
-    )
-    return result
+    result = _scored(spans, model, int(lookback), int(horizon), standardized=True)
+    seconds = {"fit_seconds": fitted - began, "predict_seconds": time.perf_counter() - fitted}
+    return Bunch(**result, **seconds)
 
 
 def score_ltsf(
@@ -208,22 +183,19 @@ def score_ltsf(
     """
     check_is_fitted(model, "plan_")
     lookback, horizon = int(model.lookback_), int(model.horizon_)
-    task = _Task.read(dataset, split, horizon, data_home, download_if_missing)
-    names, learnt = task.feature_names, getattr(model, "feature_names_in_", None)
-    known = getattr(task.bunch, "feature_names", None) is not None
-    if known and learnt is not None and list(learnt) != names:
+    spans = read_spans(dataset, split, horizon, data_home, download_if_missing)
+    names, learnt = spans.feature_names, getattr(model, "feature_names_in_", None)
+    if names is not None and learnt is not None and list(learnt) != names:
         raise ValueError(
-            f"this {type(model).__name__} was fitted on the channels {_listed(learnt)}, but those "
-            f"of {task.name} are {_listed(names)}. Pass a dataset with the same channels in the "
-            "same order."
+            f"this {type(model).__name__} was fitted on the channels {_listed(list(learnt))}, but "
+            f"those of {spans.name} are {_listed(names)}. Pass a dataset with the same channels "
+            "in the same order."
         )
-    task.standardize()
     if getattr(model, "_reads_timestamps", False):
-        task.date(type(model).__name__)
+        spans = spans.dated(type(model).__name__)
     began = time.perf_counter()
-    result = _scored(task, model, lookback, horizon, standardized=False)
-    result.update(predict_seconds=time.perf_counter() - began)
-    return result
+    result = _scored(spans, model, lookback, horizon, standardized=False)
+    return Bunch(**result, predict_seconds=time.perf_counter() - began)
 
 
 def as_protocol(model: Any, borders: LTSFSplit) -> tuple[Any, int]:
@@ -250,7 +222,7 @@ def as_protocol(model: Any, borders: LTSFSplit) -> tuple[Any, int]:
     Examples
     --------
     >>> from mixlin import MoLEForecaster
-    >>> from mixlin.backtesting import as_protocol
+    >>> from mixlin.backtesting.ltsf import as_protocol
     >>> from mixlin.datasets import ltsf_split
     >>> model, stop = as_protocol(MoLEForecaster(336, 96), ltsf_split("ETTh1"))
     >>> model.solver.validation, stop
@@ -263,32 +235,28 @@ def as_protocol(model: Any, borders: LTSFSplit) -> tuple[Any, int]:
     return model.with_validation(borders.val_end - borders.train_end), borders.val_end
 
 
-def _scored(task: _Task, model: Any, lookback: int, horizon: int, *, standardized: bool) -> Bunch:
-    """Forecast every window of the span, in standardized or in data units."""
-    rows = task.borders.context(task.split, lookback)
-    span, unit = task.values[rows], task.scale
-    if standardized:
-        span, unit = (span - task.mean) / task.scale, np.ones_like(task.scale)
-    stamps = None if task.stamps is None else task.stamps[rows]
-    squared, absolute, n_windows = _errors(model, span, stamps, lookback, horizon)
-    squared, absolute = squared / unit**2, absolute / unit
-    return Bunch(
-        mse=float(squared.mean()),
-        mae=float(absolute.mean()),
-        n_windows=n_windows,
-        per_step=squared.mean(axis=1),
-        per_channel=squared.mean(axis=0),
-        mae_per_step=absolute.mean(axis=1),
-        mae_per_channel=absolute.mean(axis=0),
-        channel_mean=task.mean,
-        channel_scale=task.scale,
-        estimator=model,
-        dataset=task.name,
-        split=task.split,
-        lookback=lookback,
-        horizon=horizon,
-        feature_names=task.feature_names,
-    )
+def _scored(
+    spans: Spans, model: Any, lookback: int, horizon: int, *, standardized: bool
+) -> dict[str, Any]:
+    squared, absolute, n_windows = spans.errors(model, lookback, horizon, standardized=standardized)
+    names = spans.feature_names
+    return {
+        "mse": float(squared.mean()),
+        "mae": float(absolute.mean()),
+        "n_windows": n_windows,
+        "per_step": squared.mean(axis=1),
+        "per_channel": squared.mean(axis=0),
+        "mae_per_step": absolute.mean(axis=1),
+        "mae_per_channel": absolute.mean(axis=0),
+        "channel_mean": spans.mean,
+        "channel_scale": spans.scale,
+        "estimator": model,
+        "dataset": spans.name,
+        "split": spans.split,
+        "lookback": lookback,
+        "horizon": horizon,
+        "feature_names": list(range(squared.shape[1])) if names is None else names,
+    }
 
 
 def _prepared(estimator: Any, lookback: int, horizon: int) -> Any:
@@ -301,6 +269,6 @@ def _prepared(estimator: Any, lookback: int, horizon: int) -> Any:
     return clone(estimator).set_params(lookback=lookback, horizon=horizon)
 
 
-def _listed(names: Any) -> str:
-    shown = ", ".join(repr(name) for name in list(names)[:8])
+def _listed(names: list[Any]) -> str:
+    shown = ", ".join(repr(name) for name in names[:8])
     return f"{shown}, ..." if len(names) > 8 else shown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,7 @@ def load_dataset(
 
     Examples
     --------
-    >>> from mixlin.backtesting import load_dataset
+    >>> from mixlin.backtesting.spans import load_dataset
     >>> load_dataset("seasonal").data.shape
     (17520, 1)
     """
@@ -82,71 +82,66 @@ def load_dataset(
     )
 
 
-@dataclass(eq=False)
-class _Task:
-    """A dataset, cut into its spans."""
+@dataclass(frozen=True, eq=False)
+class Spans:
+    """A dataset, the borders of its spans, and what its training rows are like.
+
+    Parameters
+    ----------
+    bunch : Bunch
+    split : {"test", "validation"}
+        The span to score.
+    values : array of shape (n_rows, n_channels)
+    borders : LTSFSplit
+    mean, scale : arrays of shape (n_channels,)
+        Mean and population standard deviation of the training rows.
+    index : TimeIndex, optional
+    stamps : array of datetime64 of shape (n_rows,), optional
+        Both only where they are asked for, see :meth:`dated`.
+    """
 
     bunch: Bunch
     split: str
-    values: Float64Array  # (n_rows, n_channels)
+    values: Float64Array
     borders: LTSFSplit
     mean: Float64Array
     scale: Float64Array
     index: TimeIndex | None = None
-    stamps: StampArray | None = None  # (n_rows,)
-
-    @classmethod
-    def read(
-        cls,
-        dataset: str | Bunch,
-        split: str,
-        horizon: int,
-        data_home: str | os.PathLike[str] | None,
-        download_if_missing: bool,
-    ) -> _Task:
-        if split not in _SPLITS:
-            raise ValueError(f"split must be one of {_SPLITS}; got {split!r}.")
-        bunch: Any = dataset  # ltsf_split refuses what is no dataset
-        if isinstance(dataset, str):
-            bunch = load_dataset(dataset, data_home, download_if_missing)
-        borders = ltsf_split(bunch)
-        values = _values(bunch)
-        targets = borders.test if split == "test" else borders.validation
-        n_targets = targets.stop - targets.start
-        if horizon > n_targets:
-            raise ValueError(
-                f"horizon={horizon} is longer than the {split} span of {bunch.name}, which has "
-                f"{n_targets} rows. Shorten horizon."
-            )
-        none = np.empty(0)
-        return cls(bunch, split, values, borders, none, none)
+    stamps: StampArray | None = None
 
     @property
     def name(self) -> str:
+        """Name of the dataset."""
         return str(self.bunch.name)
 
     @property
-    def feature_names(self) -> list[Any]:
-        return list(getattr(self.bunch, "feature_names", range(self.values.shape[1])))
+    def feature_names(self) -> list[Any] | None:
+        """Names of the channels, None where the dataset has none."""
+        names = getattr(self.bunch, "feature_names", None)
+        return None if names is None else list(names)
 
-    def standardize(self) -> None:
-        """Take the mean and the deviation of the training rows."""
-        train = self.values[self.borders.train]
-        if np.isnan(train).all(axis=0).any():
-            raise ValueError(
-                f"a channel of {self.name} has no value in its {len(train)} training rows; drop it."
-            )
-        self.mean, self.scale = np.nanmean(train, axis=0), np.nanstd(train, axis=0)
-        # a channel that is constant up to rounding is only centered, as in StandardScaler
-        self.scale[self.scale <= 10 * np.finfo(np.float64).eps * np.abs(self.mean)] = 1.0
+    def dated(self, reader: str) -> Spans:
+        """Return the spans with their times, for a model that is routed by the calendar.
 
-    def date(self, reader: str) -> None:
-        """Read the times, which a model routed by the calendar needs."""
-        labels, frame = getattr(self.bunch, "index", None), self.bunch.data
+        Parameters
+        ----------
+        reader : str
+            What errors call the model.
+
+        Returns
+        -------
+        Spans
+
+        Raises
+        ------
+        ValueError
+            If there are no times, or a row is missing between them.
+        """
+        labels, data = getattr(self.bunch, "index", None), self.bunch.data
         if labels is not None and not callable(labels):
-            self.index, rows = read_timestamps(labels, len(self.values))
-        elif is_pandas(frame):
-            self.index, rows = read_index(frame.index)
+            index, rows = read_timestamps(labels, len(self.values))
+        elif is_pandas(data):
+            index, rows = read_index(data.index)
         else:
             raise ValueError(
                 f"this {reader} is routed by the calendar, but {self.name} has no times. Choose a "
@@ -154,23 +149,118 @@ class _Task:
             )
         if rows[-1] + 1 != len(rows):
             raise ValueError(
-                f"the times of {self.name} have gaps, which a model routed by the calendar can't "
-                "be scored over. Put its rows on a regular grid, NaN where there is none "
-                "(frame.asfreq)."
+                f"the times of {self.name} have gaps, and windows of a model routed by the "
+                "calendar can't reach over them. Put the rows on a regular grid, NaN where there "
+                "is none (frame.asfreq)."
             )
-        self.stamps = self.index.stamps(len(rows), 0)
+        return replace(self, index=index, stamps=index.stamps(len(rows), 0))
 
     def fit(self, model: Any, stop: int) -> None:
-        """Fit on the standardized rows before ``stop``."""
-        rows: Any = (self.values[:stop] - self.mean) / self.scale
+        """Fit a model on the standardized rows before ``stop``, with their times if these are read.
+
+        Parameters
+        ----------
+        model : forecaster
+        stop : int
+        """
+        rows = (self.values[:stop] - self.mean) / self.scale
         if self.index is None:
             model.fit(rows)
         elif self.index.kind == "stamps":
             model.fit(rows, timestamps=np.asarray(self.bunch.index)[:stop])
-        else:
-            frame = self.bunch.data.iloc[:stop].astype(np.float64)
-            frame.iloc[:, :] = rows
-            model.fit(frame)
+        else:  # steps such as business days, which a frame's index alone can tell
+            given = self.bunch.data
+            frame = given.to_frame() if given.ndim == 1 else given
+            model.fit(type(frame)(rows, index=frame.index[:stop], columns=frame.columns))
+
+    def errors(
+        self, model: Any, lookback: int, horizon: int, *, standardized: bool
+    ) -> tuple[Float64Array, Float64Array, int]:
+        """Forecast every window whose targets lie inside the span.
+
+        Parameters
+        ----------
+        model : forecaster
+            Fitted.
+        lookback, horizon : int
+        standardized : bool
+            Whether the model forecasts standardized data; otherwise data as they are.
+
+        Returns
+        -------
+        squared, absolute : arrays of shape (horizon, n_channels)
+            Means over windows, in units of the training deviation.
+        n_windows : int
+        """
+        rows = self.borders.context(self.split, lookback)
+        span, unit = self.values[rows], self.scale
+        if standardized:
+            span, unit = (span - self.mean) / self.scale, np.ones_like(self.scale)
+        stamps = None if self.stamps is None else self.stamps[rows]
+        squared = np.zeros((horizon, span.shape[1]))
+        absolute = np.zeros_like(squared)
+        n_windows = 0
+        for windows, dated in _blocks(span, stamps, lookback + horizon):
+            times = {} if dated is None else {"timestamps": dated}
+            target = windows[:, lookback:]
+            error = np.reshape(model.predict(windows[:, :lookback], **times), target.shape)
+            error = error - target
+            n_windows += len(error)
+            squared += np.einsum("nhc,nhc->hc", error, error)
+            absolute += np.abs(error, out=error).sum(axis=0)
+        if not n_windows:
+            raise ValueError("every window of the span touches a missing value; nothing to score.")
+        return squared / n_windows / unit**2, absolute / n_windows / unit, n_windows
+
+
+def read_spans(
+    dataset: str | Bunch,
+    split: str,
+    horizon: int,
+    data_home: str | os.PathLike[str] | None = None,
+    download_if_missing: bool = True,
+) -> Spans:
+    """Read a dataset and cut it into its spans.
+
+    Parameters
+    ----------
+    dataset, split, data_home, download_if_missing
+        As in :func:`mixlin.backtesting.evaluate_ltsf`.
+    horizon : int
+
+    Returns
+    -------
+    Spans
+
+    Raises
+    ------
+    ValueError
+        If the dataset or the split is not known, the span is shorter than the horizon, or a
+        channel has no training row.
+    """
+    if split not in _SPLITS:
+        raise ValueError(f"split must be one of {_SPLITS}; got {split!r}.")
+    bunch: Any = dataset  # ltsf_split refuses what is no dataset
+    if isinstance(dataset, str):
+        bunch = load_dataset(dataset, data_home, download_if_missing)
+    borders = ltsf_split(bunch)
+    values = _values(bunch)
+    targets = borders.test if split == "test" else borders.validation
+    n_targets = targets.stop - targets.start
+    if horizon > n_targets:
+        raise ValueError(
+            f"horizon={horizon} is longer than the {split} span of {bunch.name}, which has "
+            f"{n_targets} rows. Shorten horizon."
+        )
+    train = values[borders.train]
+    if np.isnan(train).all(axis=0).any():
+        raise ValueError(
+            f"a channel of {bunch.name} has no value in its {len(train)} training rows; drop it."
+        )
+    mean, scale = np.nanmean(train, axis=0), np.nanstd(train, axis=0)
+    # a channel that is constant up to rounding is only centered, as in StandardScaler
+    scale[scale <= 10 * np.finfo(np.float64).eps * np.abs(mean)] = 1.0
+    return Spans(bunch, split, values, borders, mean, scale)
 
 
 def _values(bunch: Bunch) -> Float64Array:
@@ -188,11 +278,10 @@ def _values(bunch: Bunch) -> Float64Array:
 
 
 def _blocks(
-    span: Float64Array, stamps: StampArray | None, lookback: int, horizon: int
+    span: Float64Array, stamps: StampArray | None, length: int
 ) -> Iterator[tuple[Float64Array, StampArray | None]]:
-    """Cut complete windows (n, lookback + horizon, C) and their times, a bounded number at once."""
+    """Cut complete windows (n, length, C) and their times, a bounded number at once."""
     view = np.lib.stride_tricks.sliding_window_view
-    length = lookback + horizon
     size = max(1, _BLOCK_ELEMENTS // (length * span.shape[1]))
     whole = np.asarray(~np.isnan(span).any(axis=1))
     for start in range(0, len(span) - length + 1, size):
@@ -205,22 +294,3 @@ def _blocks(
             dated = None if dated is None else dated[present]
         if len(windows):
             yield windows.transpose(0, 2, 1), dated
-
-
-def _errors(
-    model: Any, span: Float64Array, stamps: StampArray | None, lookback: int, horizon: int
-) -> tuple[Float64Array, Float64Array, int]:
-    """Return mean squared and absolute errors (horizon, C) and the number of windows."""
-    squared = np.zeros((horizon, span.shape[1]))
-    absolute = np.zeros_like(squared)
-    n_windows = 0
-    for windows, dated in _blocks(span, stamps, lookback, horizon):
-        times = {} if dated is None else {"timestamps": dated}
-        target = windows[:, lookback:]
-        error = np.reshape(model.predict(windows[:, :lookback], **times), target.shape) - target
-        n_windows += len(error)
-        squared += np.einsum("nhc,nhc->hc", error, error)
-        absolute += np.abs(error, out=error).sum(axis=0)
-    if not n_windows:
-        raise ValueError("every window of the span touches a missing value; nothing to score.")
-    return squared / n_windows, absolute / n_windows, n_windows

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
+from .evaluate import add_evaluate
+from .fit import add_fit
 from .forecast import add_forecast
-from .reports import add_backends, add_evaluate, add_models
+from .reports import add_backends, add_models
 
 __all__ = ["main"]
 
@@ -20,6 +22,9 @@ examples:
   mixlin forecast --demo --horizon 48 --interval 0.9 --plot forecast.png
   mixlin forecast load.csv --horizon 96 --output forecast.csv
   mixlin evaluate ETTh1 --model dlinear --lookback 336 --horizon 96
+  mixlin fit load.csv --model mole --router calendar --save load.safetensors
+  mixlin evaluate load.csv --model-file load.safetensors --plot experts.png
+  mixlin forecast load.csv --model-file load.safetensors --output forecast.csv
 """
 
 
@@ -74,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         title="commands", dest="command", metavar="COMMAND", required=True
     )
     add_forecast(commands)
+    add_fit(commands)
     add_evaluate(commands)
     add_models(commands)
     add_backends(commands)

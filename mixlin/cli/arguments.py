@@ -1,11 +1,20 @@
-"""Arguments that several commands share."""
+"""Arguments that several commands share, and the model that they describe."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from .. import DLinearForecaster, LinearForecaster, NLinearForecaster, RLinearForecaster
+from .. import (
+    DLinearForecaster,
+    LinearForecaster,
+    MoLEForecaster,
+    NLinearForecaster,
+    RLinearForecaster,
+)
+from ..mole import BASES, SOLVERS
+from ..routing import NAMED_ROUTERS
+from ..solvers import GradientSolver
 
 MODELS: dict[str, tuple[type[Any], str]] = {
     "linear": (LinearForecaster, "exact least squares from the window to every step"),
@@ -15,6 +24,7 @@ MODELS: dict[str, tuple[type[Any], str]] = {
     ),
     "dlinear": (DLinearForecaster, "exact least squares on trend and season of the window"),
     "rlinear": (RLinearForecaster, "exact least squares, free of the window's mean and scale"),
+    "mole": (MoLEForecaster, "a gate mixes linear experts, one alone where that is no worse"),
 }
 """Class and promise of every model, by the name that the command line uses."""
 
@@ -22,6 +32,9 @@ MODELS: dict[str, tuple[type[Any], str]] = {
 # nlinear was never more than 3 % from the best of the four and up to a quarter better than linear
 # and dlinear where the level wanders.
 DEFAULT_MODEL = "nlinear"
+
+_MIXTURE_OPTIONS = ("n_experts", "router", "base", "solver", "top_k", "max_epochs", "seed")
+_MODEL_OPTIONS = ("model", *_MIXTURE_OPTIONS, "alpha")
 
 
 def steps(text: str) -> int:
@@ -46,12 +59,22 @@ def steps(text: str) -> int:
     >>> steps("96")
     96
     """
+    return _whole(text, 1)
+
+
+def _seed(text: str) -> int:
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
     try:
         value = int(text)
     except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number of at least {least}, got {text!r}"
+        )
     return value
 
 
@@ -89,7 +112,7 @@ def coverage(text: str) -> float:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add ``--model``.
+    """Add ``--model`` and what there is to choose about a model.
 
     Parameters
     ----------
@@ -98,15 +121,164 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     Examples
     --------
     >>> import argparse
-    >>> from mixlin.cli.arguments import add_model
+    >>> from mixlin.cli.arguments import add_model, make_model
     >>> parser = argparse.ArgumentParser()
     >>> add_model(parser)
-    >>> parser.parse_args([]).model
-    'nlinear'
+    >>> make_model(parser.parse_args(["--model", "mole", "--n-experts", "2"]))
+    ('mole', MoLEForecaster(n_experts=2, random_state=0))
     """
     parser.add_argument(
         "--model",
         choices=list(MODELS),
-        default=DEFAULT_MODEL,
         help=f"default: {DEFAULT_MODEL}, which was never far from the best on validation data",
     )
+    parser.add_argument("--alpha", type=float, help="relative ridge penalty (default: the model's)")
+    group = parser.add_argument_group("mixtures", "for --model mole alone")
+    group.add_argument("--n-experts", type=steps, help="experts at most (default: 4)")
+    group.add_argument(
+        "--router",
+        choices=list(NAMED_ROUTERS),
+        help="what the gate looks at (default: statistics, of the window)",
+    )
+    group.add_argument("--base", choices=list(BASES), help="what an expert is (default: dlinear)")
+    group.add_argument(
+        "--solver",
+        choices=list(SOLVERS),
+        help="how experts and gate are found (default: alternating; gradient needs torch)",
+    )
+    group.add_argument("--top-k", type=steps, help="experts with weight in a window (default: all)")
+    group.add_argument("--max-epochs", type=steps, help="of --solver gradient (default: 20)")
+    group.add_argument("--seed", type=_seed, help="of the gate's beginnings (default: 0)")
+
+
+def make_model(options: argparse.Namespace) -> tuple[str, Any]:
+    """Make the model that the arguments describe.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        With what :func:`add_model` adds.
+
+    Returns
+    -------
+    name : str
+    estimator : forecaster
+        Not fitted, without lookback and horizon.
+
+    Raises
+    ------
+    ValueError
+        If options exclude each other.
+    """
+    name = options.model or DEFAULT_MODEL
+    cls, _ = MODELS[name]
+    params = {} if options.alpha is None else {"alpha": options.alpha}
+    given = [option for option in _MIXTURE_OPTIONS if getattr(options, option) is not None]
+    if cls is not MoLEForecaster:
+        if given:
+            raise ValueError(
+                f"{flag(given[0])} is for mixtures, and {name} is none; add --model mole, or leave "
+                f"{flag(given[0])} out."
+            )
+        return name, cls(**params)
+    for option in ("n_experts", "router", "base", "solver", "top_k"):
+        if option in given:
+            params[option] = getattr(options, option)
+    solver = params.get("solver", "alternating")
+    if "max_epochs" in given:
+        if solver != "gradient":
+            raise ValueError(
+                f"--solver {solver} has no epochs; leave --max-epochs out, or add --solver "
+                "gradient."
+            )
+        params["solver"] = GradientSolver(max_epochs=options.max_epochs)
+    if solver == "fixed-gates" and "router" in given:
+        raise ValueError(
+            "--solver fixed-gates brings gates of its own, smooth in the time of day; leave "
+            "--router out, or choose another --solver."
+        )
+    model = MoLEForecaster(**params, random_state=options.seed or 0)
+    if model.top_k is not None and model.top_k > model.n_experts:
+        raise ValueError(
+            f"--top-k {model.top_k} is more than the {model.n_experts} experts there are; lower "
+            "it, or raise --n-experts."
+        )
+    return name, model
+
+
+def refuse_beside_model_file(options: argparse.Namespace, *others: str) -> None:
+    """Refuse to choose what a model file has settled.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    *others : str
+        Names of further options, beside those of :func:`add_model`.
+
+    Raises
+    ------
+    ValueError
+        If one of them is given.
+    """
+    for option in (*_MODEL_OPTIONS, *others):
+        if getattr(options, option) is not None:
+            raise ValueError(
+                f"{flag(option)} is settled by --model-file; leave one of the two out."
+            )
+
+
+def flag(option: str) -> str:
+    """Return how an option is written on the command line.
+
+    Parameters
+    ----------
+    option : str
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from mixlin.cli.arguments import flag
+    >>> flag("top_k")
+    '--top-k'
+    """
+    return f"--{option.replace('_', '-')}"
+
+
+def add_table(parser: argparse.ArgumentParser) -> None:
+    """Add what says how a table is read.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    """
+    parser.add_argument(
+        "--column",
+        action="append",
+        metavar="NAME",
+        help="column to forecast; may be repeated (default: all columns of numbers)",
+    )
+    parser.add_argument(
+        "--time-column",
+        metavar="NAME",
+        help="column with the times, or none to take rows as evenly spaced (default: found)",
+    )
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Add a benchmark dataset or a table.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    """
+    parser.add_argument(
+        "dataset",
+        metavar="DATASET|FILE",
+        help="ETTh1, ETTh2, ETTm1, ETTm2, exchange_rate, national_illness, seasonal (made up), or "
+        "a table as in mixlin forecast",
+    )
+    add_table(parser)
+    parser.add_argument("--data-home", metavar="DIR", help="folder of the benchmark files")

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 from typing import Any
 
 import numpy as np
+from sklearn.utils import Bunch
 
 from ..base import DEFAULT_LOOKBACK
 from ..datasets import make_seasonal
 from ..plotting import ForecastDisplay
-from ..windows import interpolate
-from .arguments import MODELS, add_model, coverage, steps
-from .tables import numeric_columns, read_table
-from .times import place_rows, take_time
+from .arguments import (
+    add_model,
+    add_table,
+    coverage,
+    make_model,
+    refuse_beside_model_file,
+    steps,
+)
+from .model_files import matched, read_model, reads_times
+from .rows import DEFAULT_HORIZON, context_of, sizes, without_gaps
+from .sources import check_pandas, check_paths, check_times, new_figure, read_file, show_notes
+from .tables import numeric_columns
 
 Frame = Any  # pandas.DataFrame; pandas is imported where a command needs it
 
-_HORIZON = 96
 _TABLE_ROWS = 12  # printed
 _TABLE_COLUMNS = 12  # printed at most; fewer where the terminal is narrow
-_ENOUGH = 0.5  # share of windows free of gaps; with fewer, gaps are filled
 
 _DESCRIPTION = """\
 Forecast every column of numbers of a table, one row per time step.
@@ -32,6 +38,8 @@ Separator, header, decimal sign and the time column are found out. Rows are sort
 with the same time averaged, and windows that touch a gap are left out of the fit; where that
 leaves too few, and in the rows that the forecast starts from, gaps are filled on straight lines.
 Notes on stderr say what was done.
+
+A model is fitted on the table, or read from a file that mixlin fit wrote.
 """
 
 
@@ -55,25 +63,16 @@ def add_forecast(commands: Any) -> None:
     parser.add_argument(
         "--horizon",
         type=steps,
-        help=f"steps to forecast (default: {_HORIZON}, or a quarter of the rows if that is less)",
+        help=f"steps to forecast (default: {DEFAULT_HORIZON}, or a quarter of the rows if that is "
+        "less)",
     )
     parser.add_argument(
         "--lookback",
         type=steps,
         help=f"steps that a forecast reads (default: {DEFAULT_LOOKBACK}, less for short files)",
     )
-    add_model(parser)
-    parser.add_argument(
-        "--column",
-        action="append",
-        metavar="NAME",
-        help="column to forecast; may be repeated (default: all columns of numbers)",
-    )
-    parser.add_argument(
-        "--time-column",
-        metavar="NAME",
-        help="column with the times, or none to take rows as evenly spaced (default: found)",
-    )
+    parser.add_argument("--model-file", metavar="FILE", help="forecast with a saved model")
+    add_table(parser)
     parser.add_argument(
         "--interval",
         type=coverage,
@@ -84,6 +83,7 @@ def add_forecast(commands: Any) -> None:
         "--output", metavar="FILE", help="write the forecast as CSV; - is stdout (default: a table)"
     )
     parser.add_argument("--plot", metavar="FILE", help="draw the forecast (.png, .pdf, .svg)")
+    add_model(parser)
     parser.set_defaults(run=_forecast)
 
 
@@ -94,47 +94,35 @@ def _forecast(options: argparse.Namespace) -> None:
             if options.demo
             else "no table given; pass a FILE, or --demo for a made-up one."
         )
-    _check_pandas()
-    _check_paths(options)
+    check_pandas("mixlin forecast")
+    output = None if options.output == "-" else options.output
+    check_paths([options.plot, output], [options.file, options.model_file])
+    figure = None if options.plot is None else new_figure()
     notes: list[str] = []
-    frame = _read(options, notes)
-    horizon, lookback = _sizes(len(frame), options.horizon, options.lookback)
-    training = _without_gaps(frame, lookback, horizon, notes)
-    cls, _ = MODELS[options.model]
-    model = cls(lookback, horizon).fit(training)
-    context = _context(training, lookback, notes)
-    forecast = model.predict(context)
+    if options.model_file is None:
+        name, model = make_model(options)
+        frame = _read(options, notes)
+        training = _fit(options, model, frame, notes)
+    else:
+        refuse_beside_model_file(options, "lookback")
+        name = options.model_file
+        model = read_model(name)
+        training = frame = _matched(options, model, _read(options, notes))
+    context = context_of(training, model.lookback_, notes)
+    horizon = model.horizon_ if options.horizon is None else options.horizon
+    forecast = model.predict(context, horizon=horizon)
     interval = None
     if options.interval is not None:
-        interval = model.predict_interval(context, options.interval)
-    if options.plot is not None:
-        _plot(frame, forecast, interval, options.plot)
+        interval = model.predict_interval(context, options.interval, horizon=horizon)
+    if figure is not None:
+        ForecastDisplay(frame, forecast, interval=interval).plot(figure=figure)
+        figure.savefig(options.plot, dpi=150)
     table = _table(forecast, interval)
     if options.output is not None:
         target: Any = sys.stdout if options.output == "-" else options.output
         table.to_csv(target, float_format="%.12g")
-    _report(options, notes, frame, table, lookback, horizon)
-
-
-def _check_pandas() -> None:
-    try:
-        import pandas  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "mixlin forecast needs pandas, which is not installed: pip install 'mixlin[cli]'."
-        ) from error
-
-
-def _check_paths(options: argparse.Namespace) -> None:
-    """Refuse what can't be written before anything is computed."""
-    written = [options.plot, None if options.output == "-" else options.output]
-    for path in filter(None, written):
-        folder = os.path.dirname(path) or "."
-        if not os.path.isdir(folder):
-            raise ValueError(f"{path} can't be written: there is no folder {folder}.")
-        there = bool(options.file) and os.path.exists(options.file) and os.path.exists(path)
-        if there and os.path.samefile(path, options.file):
-            raise ValueError(f"{path} is the input; write to another file.")
+    show_notes(notes)
+    _report(options, frame, table, f"{name}, lookback {model.lookback_}, horizon {horizon}")
 
 
 def _read(options: argparse.Namespace, notes: list[str]) -> Frame:
@@ -143,62 +131,33 @@ def _read(options: argparse.Namespace, notes: list[str]) -> Frame:
         frame = make_seasonal(n_channels=2, as_frame=True, random_state=0).frame
         wanted = options.column or list(frame.columns)
         return numeric_columns(frame, wanted, ".", notes).asfreq(frame.index.freq)
-    table, decimal = read_table(options.file)
-    table, times = take_time(table, options.time_column, notes)
-    frame = numeric_columns(table, options.column, decimal, notes)
-    return place_rows(frame, times, notes)
+    return read_file(options.file, options.column, options.time_column, notes)
 
 
-def _sizes(n_rows: int, horizon: int | None, lookback: int | None) -> tuple[int, int]:
-    """Return horizon and lookback, shortened for short files unless they were given."""
-    if horizon is None:
-        horizon = max(1, min(_HORIZON, n_rows // 4))
-    if lookback is None:
-        if n_rows < horizon + 2:
-            raise ValueError(
-                f"{n_rows} row{'s are' if n_rows > 1 else ' is'} too few to forecast {horizon} "
-                f"step{'s' if horizon > 1 else ''}; at least {horizon + 2} are needed. Pass more "
-                "rows, or a shorter --horizon."
-            )
-        lookback = max(1, min(DEFAULT_LOOKBACK, n_rows // 3, (n_rows - horizon) // 2))
-    return horizon, lookback
+def _fit(options: argparse.Namespace, model: Any, frame: Frame, notes: list[str]) -> Frame:
+    """Fit a model; return what it was fitted on, gaps filled if need be."""
+    check_times(reads_times(model), _bunch(options, frame), "choose another --router")
+    horizon, lookback = sizes(len(frame), options.horizon, options.lookback)
+    training = without_gaps(frame, lookback, horizon, notes)
+    model.set_params(lookback=lookback, horizon=horizon).fit(training)
+    return training
 
 
-def _without_gaps(frame: Frame, lookback: int, horizon: int, notes: list[str]) -> Frame:
-    """Return what to fit on: the frame itself unless gaps leave too few windows."""
-    length = lookback + horizon
-    missing = frame.isna().to_numpy()
-    if not missing.any() or len(frame) < length:
-        return frame
-    # a window counts for a channel where that channel has no gap
-    before = np.concatenate([np.zeros((1, missing.shape[1]), int), missing.cumsum(axis=0)])
-    free = (before[length:] == before[:-length]).mean(axis=0)
-    if free.min() >= _ENOUGH:
-        return frame
-    worst = str(frame.columns[int(free.argmin())])
-    notes.append(
-        f"gaps filled on straight lines, also for the fit: they touch {100 - 100 * free.min():.0f} "
-        f"% of the windows of {worst!r}"
-    )
-    return _filled(frame)
+def _matched(options: argparse.Namespace, model: Any, frame: Frame) -> Frame:
+    """Return the channels of a saved model in its order."""
+    bunch = _bunch(options, frame)
+    check_times(reads_times(model), bunch, "use another model")
+    if len(frame) < model.lookback_:
+        raise ValueError(
+            f"{bunch.name} has {len(frame)} row{'s' if len(frame) > 1 else ''}, but a forecast of "
+            f"{options.model_file} reads {model.lookback_}; pass more rows, or fit a model with a "
+            "shorter --lookback."
+        )
+    return matched(model, bunch, options.model_file).data
 
 
-def _context(frame: Frame, lookback: int, notes: list[str]) -> Frame:
-    """Return the rows that the forecast starts from, without gaps."""
-    missing = int(frame.iloc[-lookback:].isna().to_numpy().sum())
-    if not missing:
-        return frame.iloc[-lookback:]
-    notes.append(
-        f"{missing} missing value{'s' if missing > 1 else ''} in the last {lookback} rows filled "
-        "on straight lines"
-    )
-    return _filled(frame).iloc[-lookback:]
-
-
-def _filled(frame: Frame) -> Frame:
-    filled = frame.copy()
-    filled.loc[:, :] = interpolate(frame.to_numpy())
-    return filled
+def _bunch(options: argparse.Namespace, frame: Frame) -> Bunch:
+    return Bunch(name=options.file or "the demo", data=frame, feature_names=list(frame.columns))
 
 
 def _table(forecast: Frame, interval: Frame | None) -> Frame:
@@ -220,23 +179,6 @@ def _table(forecast: Frame, interval: Frame | None) -> Frame:
     return table
 
 
-def _plot(frame: Frame, forecast: Frame, interval: Frame | None, path: str) -> None:
-    display = ForecastDisplay(frame, forecast, interval=interval)
-    display.plot(figure=_figure())
-    display.figure_.savefig(path, dpi=150)
-
-
-def _figure() -> Any:
-    """Return a figure that no window belongs to."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "--plot needs matplotlib, which is not installed: pip install 'mixlin[cli]'."
-        ) from error
-    return Figure(layout="constrained")
-
-
 def _readable(table: Frame) -> str:
     """Return the table for a terminal, with five digits of every column's largest number."""
     largest = np.maximum(table.abs().max().to_numpy(), 1e-300)
@@ -254,21 +196,11 @@ def _readable(table: Frame) -> str:
     return text
 
 
-def _report(
-    options: argparse.Namespace,
-    notes: list[str],
-    frame: Frame,
-    table: Frame,
-    lookback: int,
-    horizon: int,
-) -> None:
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+def _report(options: argparse.Namespace, frame: Frame, table: Frame, how: str) -> None:
     n_channels = frame.shape[1]
     title = (
         f"{'demo' if options.demo else options.file}: {len(frame)} rows, {n_channels} "
-        f"channel{'s' if n_channels > 1 else ''}; {options.model}, lookback {lookback}, "
-        f"horizon {horizon}"
+        f"channel{'s' if n_channels > 1 else ''}; {how}"
     )
     if options.output == "-":
         print(title, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""``mixlin models``, ``mixlin backends`` and ``mixlin evaluate``."""
+"""``mixlin models`` and ``mixlin backends``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..backends import available
-from ..backtesting import evaluate_ltsf
-from .arguments import DEFAULT_MODEL, MODELS, add_model, steps
-
-_HORIZONS = (96, 192, 336, 720)  # of the benchmark; illness, weekly, has its own
-_ILLNESS_HORIZONS = (24, 36, 48, 60)
+from .arguments import DEFAULT_MODEL, MODELS
 
 
 def add_models(commands: Any) -> None:
@@ -39,41 +35,6 @@ def add_backends(commands: Any) -> None:
     text = "list the compute engines and whether they can be used here"
     parser = commands.add_parser("backends", help=text, description=text)
     parser.set_defaults(run=_backends)
-
-
-def add_evaluate(commands: Any) -> None:
-    """Add ``mixlin evaluate``.
-
-    Parameters
-    ----------
-    commands : action of ``ArgumentParser.add_subparsers``
-    """
-    text = "score a model by the protocol of the long-horizon benchmark"
-    parser = commands.add_parser("evaluate", help=text, description=text)
-    parser.add_argument(
-        "dataset",
-        metavar="DATASET",
-        help="ETTh1, ETTh2, ETTm1, ETTm2, exchange_rate, national_illness, or seasonal (made up)",
-    )
-    add_model(parser)
-    parser.add_argument(
-        "--lookback", type=steps, default=336, help="steps that a forecast reads (default: 336)"
-    )
-    parser.add_argument(
-        "--horizon",
-        type=steps,
-        action="append",
-        help="steps to forecast; may be repeated (default: the benchmark's four)",
-    )
-    parser.add_argument("--alpha", type=float, help="relative ridge penalty (default: the model's)")
-    parser.add_argument(
-        "--split",
-        choices=["test", "validation"],
-        default="test",
-        help="rows to score; choose settings on validation (default: test)",
-    )
-    parser.add_argument("--data-home", metavar="DIR", help="folder of the benchmark files")
-    parser.set_defaults(run=_evaluate)
 
 
 def _models(options: argparse.Namespace) -> None:
@@ -113,33 +74,3 @@ def _silence() -> Iterator[None]:
             os.dup2(copy, descriptor)
             os.close(copy)
         os.close(nowhere)
-
-
-def _evaluate(options: argparse.Namespace) -> None:
-    cls, _ = MODELS[options.model]
-    estimator = cls() if options.alpha is None else cls(alpha=options.alpha)
-    weekly = options.dataset.lower() == "national_illness"
-    horizons = options.horizon or (_ILLNESS_HORIZONS if weekly else _HORIZONS)
-    for i, horizon in enumerate(horizons):
-        result = evaluate_ltsf(
-            estimator,
-            options.dataset,
-            options.lookback,
-            horizon,
-            split=options.split,
-            data_home=options.data_home,
-        )
-        if i == 0:  # after the first result: a bad dataset leaves stdout empty
-            n_channels = len(result.feature_names)
-            print(
-                f"{result.dataset}, {n_channels} channel{'s' if n_channels > 1 else ''}, "
-                f"{options.model}, lookback {options.lookback}, every {options.split} window, "
-                "standardized"
-            )
-            print("horizon      MSE      MAE  windows  seconds")
-        seconds = result.fit_seconds + result.predict_seconds
-        print(
-            f"{horizon:7d}  {result.mse:7.4f}  {result.mae:7.4f}  {result.n_windows:7d}"
-            f"  {seconds:7.2f}",
-            flush=True,
-        )

@@ -279,7 +279,7 @@ def numeric_columns(
     names = [str(c) for c in table.columns]
     for name in wanted or []:
         if name not in names:
-            raise ValueError(f"there is no column {name!r}; the columns are {_listed(names)}.")
+            raise ValueError(f"there is no column {name!r}; the columns are {listed(names)}.")
     channels: dict[str, Any] = {}
     text, empty = [], []
     for name in names if wanted is None else dict.fromkeys(wanted):
@@ -306,12 +306,12 @@ def numeric_columns(
         why = "is no column of numbers" if text else "has no value"
         raise ValueError(f"column {name!r} {why}; choose another one with --column.")
     if not channels:
-        raise ValueError(f"there is no column of numbers among {_listed(names)}.")
+        raise ValueError(f"there is no column of numbers among {listed(names)}.")
     if text:
-        notes.append(f"left out, no numbers: {_listed(text)}")
+        notes.append(f"left out, no numbers: {listed(text)}")
     named = [name for name in empty if not re.fullmatch(r"column_\d+", name)]
     if named:
-        notes.append(f"left out, no values: {_listed(named)}")
+        notes.append(f"left out, no values: {listed(named)}")
     return pd.DataFrame(channels, index=table.index, dtype=np.float64)
 
 
@@ -336,6 +336,22 @@ def _to_numbers(column: Any, decimal: str) -> tuple[Any, list[str]]:
     return values.to_numpy(dtype=np.float64), list(odd)
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Return names for an error or a note, the first eight of them.
+
+    Parameters
+    ----------
+    names : list of str
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from mixlin.cli.tables import listed
+    >>> listed(["a", "b"])
+    "'a', 'b'"
+    """
     shown = ", ".join(repr(name) for name in names[:8])
     return f"{shown}, ..." if len(names) > 8 else shown

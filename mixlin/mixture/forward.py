@@ -262,10 +262,19 @@ def forward(
         forecast,
         gates,
         (experts + rows.constant[:, :, None]).transpose(0, 1, 3, 2),
-        rows.level if given.normalization.level != "none" else given.reference[None, :],
+        _level(given, windows, rows),
         rows.scale,
         tuple(by_channel(e, n_experts) for e in computed.evidence),
     )
+
+
+def _level(given: Mixture, windows: npt.NDArray[np.floating], rows: Rows) -> FloatArray:
+    """Return the level that a mixture takes, whichever one it was placed with."""
+    if given.normalization.level == "mean":
+        return rows.level
+    if given.normalization.level == "last":
+        return windows[:, :, -1].astype(np.float64)
+    return given.reference[None, :]
 
 
 def _one_gate(mixture: Mixture) -> bool:

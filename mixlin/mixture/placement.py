@@ -89,6 +89,7 @@ _PLACED: weakref.WeakKeyDictionary[Mixture, weakref.WeakKeyDictionary[Backend, P
 )
 _RECENTERED: weakref.WeakKeyDictionary[Mixture, Mixture] = weakref.WeakKeyDictionary()
 _PLACING = threading.RLock()
+_FOLLOWING = 0.7  # weight of the last value at which forecasts are as near to it as to the mean
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -114,6 +115,8 @@ def as_placed(mixture: Mixture, backend: Backend) -> Mixture:
 
     - with a fixed level m, ``m + (x - m) W = l + (x - l) W + (l - m) (1'W - 1)`` for any l, and l
       is the window's mean;
+    - with the last value ``x_L``, ``x_L + (x - x_L) W = l + (x - l) (W + e_L (1 - 1'W))``, where
+      forecasts follow it so little that they are nearer to the mean;
     - a bias that cancels the scale, ``s c + d = (s - t) c + (d + t c)``, and t makes the new bias
       small.
 
@@ -140,10 +143,18 @@ def as_placed(mixture: Mixture, backend: Backend) -> Mixture:
 
 def _recentered(mixture: Mixture) -> Mixture:
     changes: dict[str, Any] = {}
+    about_the_mean = replace(mixture.normalization, level="mean")
     scored = mixture.gate is not None and mixture.gate.evidence
     if mixture.normalization.level == "none" and not scored:
-        changes["normalization"] = replace(mixture.normalization, level="mean")
+        changes["normalization"] = about_the_mean
         changes["level_coef"] = mixture.weights.sum(axis=2) - 1.0
+    elif mixture.normalization.level == "last" and mixture.adds_level and not scored:
+        follows = 1.0 - mixture.weights[:, :, :-1].sum(axis=2)
+        if np.abs(follows).mean() < _FOLLOWING:
+            changes["normalization"] = about_the_mean
+            changes["weights"] = np.concatenate(
+                [mixture.weights[:, :, :-1], follows[:, :, None]], axis=2
+            )
     if mixture.scale_coef is not None and mixture.bias is not None:
         c, d = np.broadcast_arrays(mixture.scale_coef, mixture.bias)
         size = np.maximum((c * c).sum(axis=(1, 2)), np.finfo(np.float64).tiny)

@@ -297,9 +297,9 @@ def test_one_upload_and_one_download_per_block(faked, name):
 
 
 def test_a_tensor_is_as_wide_as_its_rows_are_in_tiles(faked):
-    mixture, backend = build("one layer", 7, 24, 4, lookback=59), faked()
-    calls, _ = calls_of(backend, lambda: predict_windows(mixture, draw(9, 7, 59), backend))
-    # 63 rows are padded to 128; 59 lags, four features and a column of ones to 64
+    mixture, backend = build("one layer", 7, 24, 4, lookback=49), faked()
+    calls, _ = calls_of(backend, lambda: predict_windows(mixture, draw(9, 7, 49), backend))
+    # 63 rows are padded to 128; 49 lags, four features in parts and a column of ones are 64
     assert calls.uploads[0].details["bytes"] == 4 * 2 * 2048
 
 

@@ -47,9 +47,7 @@ class Calls:
             return Source(self.card, self.dtype, tensor, lease)
 
     def unary(self, name: str, x: Tile, **options: Any) -> Tile:
-        return replace(
-            x, source=self.op(name, x, shape=x.source.shape, **options), ones=None, in_parts=False
-        )
+        return replace(x, source=self.op(name, x, shape=x.source.shape, **options), ones=None)
 
     def scalar(self, name: str, x: Tile, value: float) -> Tile:
         return replace(x, source=self.op(name, x, value, shape=x.source.shape), ones=None)

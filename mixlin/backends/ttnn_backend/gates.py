@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..base import require_bins, require_fold
-from . import matrices
+from . import matrices, products
 from .calls import Calls
 from .tiles import Tile, Weight
 
@@ -61,12 +61,7 @@ def _masked(calls: Calls, logits: Tile, top_k: int) -> Tile:
     if n_experts > _DENSE_EXPERTS:
         keep = _scattered_top_k(calls, logits, top_k)
     else:  # an expert is kept if fewer than top_k stand before it
-        differences = calls.by_constant(
-            logits,
-            ("pairs", n_experts),
-            lambda: matrices.pairs(n_experts),
-            bias=(("ties", n_experts), lambda: matrices.ties(n_experts, _TINY)),
-        )
+        differences = products.differences(calls, logits, _TINY)
         before = calls.scalar("gt", differences, 0.0)
         rank = calls.by_constant(
             before, ("count", n_experts), partial(matrices.sums, n_experts, n_experts)

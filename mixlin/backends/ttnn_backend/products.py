@@ -19,11 +19,19 @@ _FLOPS_PER_BYTE = 100.0  # how many operations cost as much as moving a byte
 
 
 def product(
-    calls: Calls, x: Tile, w: Weight, b: Weight | None, *, relu: bool = False, by_step: int = 0
+    calls: Calls,
+    x: Tile,
+    w: Weight,
+    b: Weight | None,
+    *,
+    relu: bool = False,
+    by_step: int = 0,
+    plus: Any = None,
 ) -> Tile:
     """Return ``x @ w + b``; with ``by_step`` experts the columns are ordered by step.
 
-    A hidden layer hands the column of ones on, so that the next bias is free as well.
+    A hidden layer hands the column of ones on, so that the next bias is free as well. A constant
+    may be added where biases are free.
     """
     if w.shape[1] != x.width:
         raise ValueError(f"rows of {x.width} columns meet weights of shape {w.shape}.")
@@ -60,17 +68,39 @@ def product(
         x.source,
         weight,
         shape,
-        bias=None if fused is None else _bias(calls, fused, by_step),
+        bias=plus if fused is None else _bias(calls, fused, by_step),
         relu=relu and later is None,
     )
     tile = Tile(source, x.n, shape[0], 0, w.shape[2], x.steps, bool(x.steps))
     tile = replace(tile, ones=w.shape[2]) if hands_on else tile
+    if not relu and apart is None and w.shape[2] <= TILE:  # wide rows are not kept for it
+        source.made_of = (x, w, b)
     if later is not None:
         grouped = (max(shape[0], len(later.array)), *shape[1:])
         source = calls.op("add", tile, _bias(calls, later, by_step), shape=grouped)
         tile = replace(tile, source=source, channels=grouped[0])
         tile = calls.unary("relu", tile) if relu else tile
     return tile
+
+
+def differences(calls: Calls, logits: Tile, tiny: float) -> Tile:
+    """Return differences of all pairs of logits, column ``e * E + f`` is f minus e.
+
+    Of equal ones the first is larger by ``tiny``. Where logits are a product, differences are one
+    of the same rows, so that they are rounded by themselves and near-ties stay apart.
+    """
+    n = logits.width
+    ties = calls.constant(("ties", n), lambda: matrices.ties(n, tiny))
+    made_of = logits.source.made_of
+    if made_of is None:
+        pairs = calls.constant(("pairs", n), lambda: matrices.pairs(n))
+        shape = (*logits.source.shape[:2], n * n)
+        return replace(logits, source=calls.matmul(logits.source, pairs, shape, ties), stop=n * n)
+    x, w, b = made_of
+    both = (None if a is None else a.combined("pairs", lambda: matrices.pairs(n)) for a in (w, b))
+    apart_w, apart_b = both
+    assert apart_w is not None
+    return product(calls, x, apart_w, apart_b, plus=ties)
 
 
 def _bias(calls: Calls, b: Weight, by_step: int) -> Any:

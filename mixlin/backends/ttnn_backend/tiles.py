@@ -13,6 +13,7 @@ from .card import TILE, Card, Lease, tiles
 from .matrices import columns_in_parts, n_in_parts
 
 Float32Array = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.float64]
 
 BUCKETS = (32, 128, 512, 1024, 2048, 4096, 8192)
 """Numbers of rows that programs are made for; blocks are padded with zeros to the next one."""
@@ -40,6 +41,12 @@ class Source:
         Uploaded when the tensor is first asked for.
     memory : str or None
         Override of the placement of ``host``.
+
+    Attributes
+    ----------
+    made_of : tuple of (Tile, Weight, Weight or None), or None
+        The product that the tensor is, where another one of the same rows may be better than one
+        of its rounded result.
     """
 
     def __init__(
@@ -56,6 +63,7 @@ class Source:
         self.host = host
         self.shape: tuple[int, ...] = tuple(tensor.shape if host is None else host.shape)
         self.memory = memory
+        self.made_of: tuple[Tile, Weight, Weight | None] | None = None
         self._tensor = tensor
         self._lease = lease
         self._generation = card.generation
@@ -227,11 +235,18 @@ class Weight:
         self.array = np.asarray(array, dtype=np.float64)
         self.dtype = dtype
         self._placed: dict[object, tuple[int, Any]] = {}
+        self._combined: dict[object, Weight] = {}
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the host array."""
         return self.array.shape
+
+    def combined(self, name: object, build: Callable[[], FloatArray]) -> Weight:
+        """Return the weight with its columns combined by a matrix, the same one for a name."""
+        if name not in self._combined:
+            self._combined[name] = Weight(self.array @ build(), self.dtype)
+        return self._combined[name]
 
     def placed(
         self,

@@ -1,0 +1,183 @@
+"""``mixlin evaluate``: scores by the benchmark protocol, of a new fit or of a saved model."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from ..backtesting import evaluate_ltsf, score_ltsf
+from ..base import DEFAULT_LOOKBACK
+from ..datasets import ltsf_split
+from ..inspection import mixture_report, report_table
+from ..plotting import RoutingDisplay, WeightsDisplay
+from ..windows import is_pandas
+from .arguments import add_data, add_model, make_model, refuse_beside_model_file, steps
+from .fit import mixture_lines
+from .model_files import matched, read_model, reads_times
+from .rows import sizes
+from .sources import (
+    check_paths,
+    check_times,
+    counted,
+    is_dataset,
+    new_figure,
+    read_data,
+    show_notes,
+)
+
+_HORIZONS = (96, 192, 336, 720)  # of the benchmark; illness, weekly, has its own
+_ILLNESS_HORIZONS = (24, 36, 48, 60)
+
+_DESCRIPTION = """\
+Score a model by the protocol of the long-horizon benchmark: errors on every window of the test
+span, in units of the standard deviation of the training rows.
+
+The model is fitted on the training rows, mixtures choose on the validation rows; or it is read
+from a file that mixlin fit wrote. A table is cut at 70 %, 10 % and 20 % of its rows.
+"""
+
+
+def add_evaluate(commands: Any) -> None:
+    """Add ``mixlin evaluate``.
+
+    Parameters
+    ----------
+    commands : action of ``ArgumentParser.add_subparsers``
+    """
+    parser = commands.add_parser(
+        "evaluate",
+        help="score a model by the protocol of the long-horizon benchmark",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_data(parser)
+    parser.add_argument(
+        "--model-file", metavar="FILE", help="score a saved model instead of fitting one"
+    )
+    parser.add_argument(
+        "--lookback",
+        type=steps,
+        help=f"steps that a forecast reads (default: {DEFAULT_LOOKBACK}; less for short tables)",
+    )
+    parser.add_argument(
+        "--horizon",
+        type=steps,
+        action="append",
+        help="steps to forecast; may be repeated (default: the benchmark's four; 96 for tables)",
+    )
+    parser.add_argument(
+        "--split",
+        choices=["test", "validation"],
+        default="test",
+        help="rows to score; choose settings on validation (default: test)",
+    )
+    parser.add_argument(
+        "--plot",
+        metavar="FILE",
+        help="draw what the experts of a mixture do, or the weights of another model",
+    )
+    add_model(parser)
+    parser.set_defaults(run=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    if options.model_file is None:
+        name, model = make_model(options)
+    else:
+        refuse_beside_model_file(options, "lookback", "horizon")
+        model = read_model(options.model_file)
+        name = f"{options.model_file} ({type(model).__name__})"
+    check_paths([options.plot], [options.dataset, options.model_file])
+    figure = None if options.plot is None else new_figure()
+    notes: list[str] = []
+    bunch = read_data(options, "mixlin evaluate", notes)
+    if options.model_file is None:
+        check_times(reads_times(model), bunch, "choose another --router")
+        horizons, lookback = _windows(options, bunch)
+    else:
+        bunch = matched(model, bunch, options.model_file)
+        check_times(reads_times(model), bunch, "use another model")
+        horizons, lookback = (model.horizon_,), model.lookback_
+    if figure is not None and len(horizons) > 1:
+        raise ValueError("--plot draws one model; give one --horizon.")
+
+    looks = []
+    for i, horizon in enumerate(horizons):
+        if options.model_file is None:
+            result = evaluate_ltsf(model, bunch, lookback, horizon, split=options.split)
+        else:
+            result = score_ltsf(model, bunch, split=options.split)
+        report = _report(result, bunch, standardized=options.model_file is None)
+        if i == 0:  # after the first result: a bad dataset leaves stdout empty
+            show_notes(notes)
+            print(
+                f"{result.dataset}, {counted(len(result.feature_names), 'channel')}, {name}, "
+                f"lookback {lookback}, every {options.split} window, standardized"
+            )
+            if not is_dataset(options.dataset):
+                borders = ltsf_split(bunch)
+                print(
+                    f"rows 1 to {borders.train_end} train, to {borders.val_end} validation, "
+                    f"to {borders.test_end} test"
+                )
+            print("horizon      MSE      MAE  windows  seconds")
+        seconds = result.get("fit_seconds", 0.0) + result.predict_seconds
+        print(
+            f"{horizon:7d}  {result.mse:7.4f}  {result.mae:7.4f}  {result.n_windows:7d}"
+            f"  {seconds:7.2f}",
+            flush=True,
+        )
+        looks.append((horizon, result.estimator, report))
+    for horizon, fitted, report in looks:
+        _print_mixture(fitted, report, f"horizon {horizon}: " if len(looks) > 1 else "")
+    if figure is not None:
+        _, fitted, report = looks[-1]
+        display: Any = WeightsDisplay.from_estimator(fitted) if report is None else None
+        (display or RoutingDisplay.from_report(report)).plot(figure=figure)
+        figure.savefig(options.plot, dpi=150)
+        print(f"written: {options.plot}")
+
+
+def _windows(options: argparse.Namespace, bunch: Bunch) -> tuple[tuple[int, ...], int]:
+    """Return horizons and lookback of a model that is to be fitted."""
+    given = options.horizon
+    if not is_dataset(options.dataset):
+        n_train = ltsf_split(bunch).train_end
+        longest, lookback = sizes(n_train, max(given) if given else None, options.lookback)
+        return tuple(given or [longest]), lookback
+    weekly = options.dataset.lower() == "national_illness"
+    horizons = given or (_ILLNESS_HORIZONS if weekly else _HORIZONS)
+    return tuple(horizons), options.lookback or DEFAULT_LOOKBACK
+
+
+def _report(result: Bunch, bunch: Bunch, *, standardized: bool) -> Bunch | None:
+    """Return who did what on the scored windows; None but for several experts."""
+    model = result.estimator
+    if getattr(model, "n_experts_", 1) == 1:
+        return None
+    rows = ltsf_split(bunch).context(result.split, result.lookback)
+    span: Any = np.asarray(bunch.data, dtype=np.float64)[rows]
+    scale: Any = result.channel_scale
+    if standardized:
+        span, scale = (span - result.channel_mean) / scale, False
+    stamps = None
+    if is_pandas(bunch.data):
+        span = type(bunch.data)(span, bunch.data.index[rows], bunch.data.columns)
+    elif bunch.get("index") is not None:
+        stamps = bunch.index[rows]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of dead experts, which the table names
+        return mixture_report(model, span, timestamps=stamps, scale=scale)
+
+
+def _print_mixture(model: Any, report: Bunch | None, prefix: str) -> None:
+    lines = mixture_lines(model)
+    if lines:
+        print()
+        print("\n".join([f"{prefix}{lines[0]}", *lines[1:]]))
+    if report is not None:
+        print(report_table(report))

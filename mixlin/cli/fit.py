@@ -1,0 +1,136 @@
+"""``mixlin fit``: from a dataset or a table to a saved model."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from ..backtesting.ltsf import as_protocol
+from ..base import DEFAULT_LOOKBACK
+from ..datasets import ltsf_split
+from .arguments import add_data, add_model, make_model, steps
+from .model_files import reads_times
+from .rows import DEFAULT_HORIZON, sizes, without_gaps
+from .sources import (
+    as_frame,
+    check_pandas,
+    check_paths,
+    check_times,
+    counted,
+    read_data,
+    show_notes,
+)
+
+_DESCRIPTION = """\
+Fit a model on a benchmark dataset or on a table, in its units, and save it.
+
+Of a dataset the training span of the benchmark is used, of a table the first 70 % of the rows;
+mixtures also get the validation span, the next 10 %, to choose on. So mixlin evaluate scores the
+model on rows that it has not seen. For forecasts of what comes next, fit with --rows all.
+"""
+
+
+def add_fit(commands: Any) -> None:
+    """Add ``mixlin fit``.
+
+    Parameters
+    ----------
+    commands : action of ``ArgumentParser.add_subparsers``
+    """
+    parser = commands.add_parser(
+        "fit",
+        help="fit a model and save it",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_data(parser)
+    parser.add_argument(
+        "--save", metavar="FILE", required=True, help="where the model goes (.safetensors)"
+    )
+    parser.add_argument(
+        "--lookback",
+        type=steps,
+        help=f"steps that a forecast reads (default: {DEFAULT_LOOKBACK}, less for few rows)",
+    )
+    parser.add_argument(
+        "--horizon",
+        type=steps,
+        help=f"steps to forecast (default: {DEFAULT_HORIZON}, less for few rows)",
+    )
+    parser.add_argument(
+        "--rows",
+        choices=["train", "all"],
+        default="train",
+        help="rows to fit on: those before the test span, or all (default: train)",
+    )
+    add_model(parser)
+    parser.set_defaults(run=_fit)
+
+
+def _fit(options: argparse.Namespace) -> None:
+    name, model = make_model(options)
+    check_pandas("mixlin fit")
+    check_paths([options.save], [options.dataset])
+    notes: list[str] = []
+    bunch = read_data(options, "mixlin fit", notes)
+    check_times(reads_times(model), bunch, "choose another --router")
+    frame = as_frame(bunch)
+    borders = None if options.rows == "all" else ltsf_split(bunch)
+    n_train = len(frame) if borders is None else borders.train_end
+    horizon, lookback = sizes(n_train, options.horizon, options.lookback)
+    model.set_params(lookback=lookback, horizon=horizon)
+    stop = n_train
+    if borders is not None:
+        model, stop = as_protocol(model, borders)
+    rows = without_gaps(frame.iloc[:stop], lookback, horizon, notes)
+    began = time.perf_counter()
+    model.fit(rows)
+    seconds = time.perf_counter() - began
+    model.save(options.save)
+
+    show_notes(notes)
+    print(f"{bunch.name}: {counted(frame.shape[1], 'channel')}, {len(frame)} rows; fitted on")
+    if borders is None:
+        print("  all of them")
+    else:
+        print(f"  the train span, rows 1 to {n_train}")
+    if stop > n_train:
+        print(f"  and chosen on the validation span, rows {n_train + 1} to {stop}")
+    print(f"{name}, lookback {lookback}, horizon {horizon}, {seconds:.2f} seconds")
+    for line in mixture_lines(model):
+        print(line)
+    print(f"written: {options.save}")
+
+
+def mixture_lines(model: Any) -> list[str]:
+    """Say how many experts a fitted mixture kept, and what its held-out rows said.
+
+    Parameters
+    ----------
+    model : forecaster
+
+    Returns
+    -------
+    list of str
+        Empty for other models.
+    """
+    if not hasattr(model, "expert_usage_"):
+        return []
+    usage = ", ".join(f"{100 * share:.0f} %" for share in model.expert_usage_)
+    lines = [f"experts: {model.n_experts_} of {model.n_experts} kept, usage {usage}"]
+    tried = [entry for entry in model.history_ if "n_experts" in entry]
+    epochs = [entry["validation_loss"] for entry in model.history_ if "epoch" in entry]
+    if tried:
+        single, *mixtures = (entry["validation_loss"] for entry in tried)
+        lines.append(f"held-out error: {single:.4f} of the single expert, ")
+        lines[-1] += f"{min(mixtures):.4f} of the best mixture"
+        if model.n_experts_ == 1:
+            lines[-1] += ", which is no clear gain"
+    elif epochs:
+        best = epochs.index(min(epochs))
+        lines.append(f"held-out error: {epochs[0]:.4f} before training, ")
+        lines[-1] += f"{epochs[best]:.4f} after epoch {best} of {len(epochs) - 1}"
+    elif model.n_experts > 1:
+        lines.append("held-out error: too few rows to choose on; the single expert is kept")
+    return lines
