@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -17,9 +17,26 @@ from mixlin.datasets import make_seasonal
 from mixlin.layers import Layer
 from mixlin.mixture import Mixture, predict_windows
 from mixlin.normalization import Normalization
-from mixlin.routing import Gate, Router
+from mixlin.routing import CalendarRouter, Gate, Router, StatisticsRouter
+from mixlin.solvers import AlternatingSolver, FixedGatesSolver
 
 TRAIN = 24 * 125
+FITTED_CHANNELS = 7
+LONGEST_BY_STEP = 96  # a gate per step is fitted step by step
+
+# gates of MoLEForecaster: as many experts as asked for, whether they pay or not
+ALTERNATING = AlternatingSolver(0.1, fewer_experts=False, n_iter=3)
+FIXED = FixedGatesSolver(strength=0.1, fewer_experts=False)
+REFERENCE = CalendarRouter("first", encoding="reference", hidden=16)
+GATES: dict[str, dict[str, Any]] = {
+    "calendar": {"router": "calendar"},
+    "as in MoLE": {"router": REFERENCE},
+    "fixed": {"solver": FIXED},
+    "statistics": {"router": StatisticsRouter(hidden=8)},
+    "top 2": {"router": "calendar", "top_k": 2},
+    "RevIN": {"router": "calendar", "base": "rlinear"},
+    "by step": {"router": CalendarRouter("horizon")},
+}
 
 
 @dataclass(frozen=True)
@@ -133,11 +150,47 @@ def mixture_of(n_experts: int, by_channel: bool, data: Data) -> Case:
     return Case(f"mixture of {n_experts}", gate, mixture, data, forecast)
 
 
-def makers(experts: list[int]) -> list[Callable[[Data, float], Case]]:
+@lru_cache(maxsize=32)
+def fitted_mixture(gate: str, n_experts: int, lookback: int, horizon: int, level: float) -> Mixture:
+    values, index = series(FITTED_CHANNELS, TRAIN + 3000)
+    parameters = {"solver": ALTERNATING, "random_state": 0, **GATES[gate]}
+    model = mixlin.MoLEForecaster(lookback, horizon, n_experts=n_experts, **parameters)
+    model.fit(values[:TRAIN] + level, timestamps=index[:TRAIN])
+    return model.plan_.mixture()
+
+
+def mole(gate: str, n_experts: int, data: Data, level: float) -> Case:
+    """Take a fitted mixture; more channels have the levels and biases of the fitted ones in turn."""
+    _, n_channels, lookback = data.windows.shape
+    mixture = fitted_mixture(gate, n_experts, lookback, data.targets.shape[2], level)
+    turns = np.arange(n_channels) % FITTED_CHANNELS
+
+    def of_channels(array: np.ndarray | None) -> np.ndarray | None:
+        return array if array is None or len(array) == 1 else array[turns]
+
+    normalization = replace(mixture.normalization, eps=np.mean(mixture.normalization.eps))
+    mixture = replace(
+        mixture,
+        bias=of_channels(mixture.bias),
+        reference=of_channels(mixture.reference),
+        normalization=normalization,
+    )
+
+    def forecast(given: Data, backend: Backend) -> np.ndarray:
+        return predict_windows(mixture, given.windows, backend, timestamps=given.stamps)
+
+    return Case(f"MoLE of {n_experts}", gate, mixture, data, forecast)
+
+
+def makers(experts: list[int], horizon: int) -> list[Callable[[Data, float], Case]]:
     """Return what makes a case from test data and the level it was raised by."""
-    names = [name for name in mixlin.__all__ if name in FORECASTERS]
+    names = [name for name in mixlin.__all__ if name in FORECASTERS and "MoLE" not in name]
     made: list[Any] = [lambda data, level, n=name: fitted(n, data, level) for name in names]
     for by_channel in (False, True):
         for e in experts:  # mixtures keep only a mean level apart: any will do
             made.append(lambda data, level, e=e, b=by_channel: mixture_of(e, b, data))
+    for gate in GATES:
+        if gate != "by step" or horizon <= LONGEST_BY_STEP:
+            for e in [e for e in experts if e > 1] if gate == "calendar" else [4]:
+                made.append(lambda data, level, e=e, g=gate: mole(g, e, data, level))
     return made

@@ -131,7 +131,7 @@ class MoLEForecaster(BaseForecaster):
     n_experts_ : int
         Experts of the fitted mixture. Solvers that choose on held-out windows may find that fewer
         forecast better; 1 is the exact single expert. ``history_`` shows what was tried.
-    expert_usage_ : array of shape (n_experts_,)
+    expert_usage_ : array of shape ``(n_experts_,)``
         Mean gate over the training windows.
     expert_names_ : list of str
     history_ : list of dict
@@ -279,6 +279,7 @@ class MoLEForecaster(BaseForecaster):
                 "solver='gradient', or base='rlinear', which is the same without the layer."
             )
         router = solver.router_for(named_router(self.router), self.n_experts)
+        router.check()  # that of the solver, which may depend on the number of experts
         stamps = training.stamps() if self._wants_timestamps else None
         router = clone(router, safe=False).prepared(None if stamps is None else stamps[0])
 
@@ -359,9 +360,9 @@ class MoLEForecaster(BaseForecaster):
 
         Returns
         -------
-        array of shape (n_windows, n_channels, n_experts_)
-            Or (n_windows, horizon, n_channels, n_experts_) with a gate per step. A context is one
-            window. Weights are not negative and sum to one.
+        array of shape ``(n_windows, n_channels, n_experts_)``
+            Or ``(n_windows, horizon, n_channels, n_experts_)`` with a gate per step. A context is
+            one window. Weights are not negative and sum to one.
         """
         gates = [p.gates for p in self._parts(X, timestamps)]
         whole = np.concatenate(gates)
@@ -377,7 +378,7 @@ class MoLEForecaster(BaseForecaster):
 
         Returns
         -------
-        array of shape (n_windows, horizon, n_channels, n_experts_)
+        array of shape ``(n_windows, horizon, n_channels, n_experts_)``
             In data units; weighed by :meth:`gate_weights` they sum to the forecast.
         """
         found = np.concatenate([p.experts for p in self._parts(X, timestamps)])

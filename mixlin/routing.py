@@ -342,7 +342,7 @@ class PeriodicRouter(Router):
     n_experts : int, default=4
     period : {"day", "week", "year"}, default="day"
     n_harmonics : int, optional
-        J; ``(n_experts - 1) // 2`` by default, at least one.
+        J, less than ``n_experts``; ``(n_experts - 1) // 2`` by default, at least one.
 
     Examples
     --------
@@ -365,6 +365,11 @@ class PeriodicRouter(Router):
             raise ValueError(f"period must be 'day', 'week' or 'year'; got {self.period!r}.")
         if self.n_harmonics is not None and not self.n_harmonics >= 1:
             raise ValueError(f"n_harmonics must be None or at least 1; got {self.n_harmonics!r}.")
+        if 1 < self.n_experts <= self.degree:
+            raise ValueError(
+                f"gates of n_experts={self.n_experts} don't sum to one with n_harmonics="
+                f"{self.n_harmonics}. Use more experts than harmonics."
+            )
 
     @property
     def degree(self) -> int:

@@ -7,18 +7,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import Bunch
 
 from mixlin import (
     DLinearForecaster,
     LinearForecaster,
+    MoLEForecaster,
     NLinearForecaster,
     RLinearForecaster,
     SeriesDecomposer,
 )
-from mixlin.backtesting import evaluate_ltsf, spans
+from mixlin.backtesting import evaluate_ltsf, score_ltsf, spans
+from mixlin.backtesting.ltsf import as_protocol
 from mixlin.datasets import ltsf_split, make_seasonal
+from mixlin.solvers import AlternatingSolver, GradientSolver, MixtureSolver
 
 
 def walk(n_rows, n_channels, seed=0):
@@ -210,3 +214,245 @@ def test_seasonal_needs_no_file():
     result = evaluate_ltsf(NLinearForecaster(), "seasonal", 168, 24)
     assert result.mse < 0.1
     assert result.n_windows == 3504 - 24 + 1
+
+
+# -- models that are fitted --------------------------------------------------------------------
+
+TOLERANCE = 1e-6
+
+
+@pytest.fixture(scope="module")
+def load():
+    return make_seasonal(24 * 80, n_channels=2, random_state=0)
+
+
+def fitted(estimator, bunch, lookback=48, horizon=12):
+    """Fit as the protocol does, but in data units."""
+    model = clone(estimator).set_params(lookback=lookback, horizon=horizon)
+    model, stop = as_protocol(model, ltsf_split(bunch))
+    return model.fit(bunch.data[:stop], timestamps=bunch.index[:stop])
+
+
+def same_score(found, expected):
+    for name in ("mse", "mae", "per_step", "per_channel", "mae_per_step", "mae_per_channel"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=TOLERANCE, atol=0)
+    for name in ("n_windows", "dataset", "split", "lookback", "horizon", "feature_names"):
+        assert found[name] == expected[name]
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        LinearForecaster(),
+        RLinearForecaster(),
+        MoLEForecaster(n_experts=3, router="spectral", random_state=0),
+        MoLEForecaster(n_experts=3, router="calendar", random_state=0),
+        MoLEForecaster(n_experts=3, solver="fixed-gates"),
+        MoLEForecaster(n_experts=1),
+    ],
+    ids=["linear", "rlinear", "spectral", "calendar", "fixed gates", "single expert"],
+)
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_a_model_in_data_units_scores_as_one_that_is_fitted_and_scored(load, estimator, split):
+    expected = evaluate_ltsf(estimator, load, 48, 12, split="test")
+    if split == "validation":  # by hand, because there evaluate_ltsf fits otherwise
+        inside = expected.estimator
+        z = (load.data - expected.channel_mean) / expected.channel_scale
+        z = Bunch(**{**load, "data": z})
+        expected = score_ltsf(inside, z, split=split)
+    found = score_ltsf(fitted(estimator, load), load, split=split)
+    same_score(found, expected)
+    moved = Bunch(**{**expected, "per_step": expected.per_step * (1 + 10 * TOLERANCE)})
+    with pytest.raises(AssertionError):
+        same_score(found, moved)
+
+
+def test_scoring_leaves_the_model_alone_and_says_what_it_scored(load):
+    model = fitted(NLinearForecaster(), load)
+    before = model.predict()
+    result = score_ltsf(model, load)
+    assert result.estimator is model
+    assert "fit_seconds" not in result
+    assert result.predict_seconds > 0
+    np.testing.assert_array_equal(model.predict(), before)
+    train = load.data[ltsf_split(load).train]
+    np.testing.assert_allclose(result.channel_mean, train.mean(axis=0))
+    np.testing.assert_allclose(result.channel_scale, train.std(axis=0))
+
+
+def test_a_model_of_windows_is_scored_too(load):
+    one = Bunch(name="one", data=load.data[:, 0])
+    train = one.data[ltsf_split(one).train]
+    windows = np.lib.stride_tricks.sliding_window_view(train, 60)
+    model = LinearForecaster().fit(windows[:, :48], windows[:, 48:])
+    expected = score_ltsf(LinearForecaster(48, 12, scale=None).fit(train), one)
+    np.testing.assert_allclose(score_ltsf(model, one).mse, expected.mse, rtol=1e-4)
+
+
+def test_models_that_do_not_fit_the_dataset_get_a_sentence(load):
+    with pytest.raises(NotFittedError):
+        score_ltsf(NLinearForecaster(48, 12), load)
+    model = NLinearForecaster(48, 12).fit(load.data[:, :1])
+    with pytest.raises(ValueError, match="X has 2 channels, but NLinearForecaster is expecting 1"):
+        score_ltsf(model, load)
+    with pytest.raises(ValueError, match="longer than the test span"):
+        score_ltsf(NLinearForecaster(48, 500).fit(load.data), load)
+
+
+def test_channels_in_another_order_are_refused():
+    frame = make_seasonal(24 * 30, n_channels=2, as_frame=True, random_state=0)
+    model = NLinearForecaster(24, 6).fit(frame.frame[["load_2", "load_1"]])
+    with pytest.raises(ValueError, match="fitted on the channels 'load_2', 'load_1', but those of"):
+        score_ltsf(model, frame)
+
+
+# -- models that choose ------------------------------------------------------------------------
+
+
+def altered(bunch, span):
+    data = bunch.data.copy()
+    rows = data[span]
+    data[span] = rows[::-1] * 1.5
+    return Bunch(**{**bunch, "data": data})
+
+
+def test_mixtures_choose_on_the_validation_rows_and_learn_from_the_training_rows(load):
+    mixture = MoLEForecaster(n_experts=2, router="calendar", random_state=0)
+    result = evaluate_ltsf(mixture, load, 48, 12)
+    borders = ltsf_split(load)
+    assert result.estimator.solver.validation == borders.val_end - borders.train_end
+    assert result.estimator.solver.refit is False
+    assert mixture.solver == "alternating"
+    assert result.estimator.n_experts_ == 2
+    history = result.estimator.history_
+    # the single expert among the candidates is the exact model of the training rows
+    single = evaluate_ltsf(DLinearForecaster(), load, 48, 12, split="validation")
+    deviation = (load.data[: borders.val_end] / single.channel_scale).std(axis=0)
+    expected = (single.per_channel / deviation**2).mean()
+    np.testing.assert_allclose(history[0]["validation_loss"], expected, rtol=1e-5)
+
+
+def test_where_validation_rows_are_scored_no_mixture_sees_them(load):
+    mixture = MoLEForecaster(n_experts=2, router="calendar", random_state=0)
+    borders = ltsf_split(load)
+    results = [
+        evaluate_ltsf(mixture, bunch, 48, 12, split="validation")
+        for bunch in (load, altered(load, borders.validation))
+    ]
+    first, second = (r.estimator.plan_.mixture().weights for r in results)
+    np.testing.assert_array_equal(first, second)
+    assert results[0].mse != results[1].mse
+    assert results[0].estimator.solver == "alternating"
+
+
+@pytest.mark.parametrize(
+    ("mixture", "rows"),
+    [
+        (MoLEForecaster(n_experts=1), 1920),
+        (MoLEForecaster(n_experts=3, random_state=0), 300),
+        (MoLEForecaster(n_experts=3, solver=AlternatingSolver(min_gain=0.9)), 1920),
+    ],
+    ids=["one is asked for", "too few rows to choose on", "no gain"],
+)
+def test_a_single_expert_is_the_exact_model_of_the_training_rows(load, mixture, rows):
+    bunch = Bunch(name="part", data=load.data[:rows])
+    found = evaluate_ltsf(mixture, bunch, 24, 6)
+    assert found.estimator.n_experts_ == 1
+    expected = evaluate_ltsf(DLinearForecaster(), bunch, 24, 6)
+    np.testing.assert_allclose(found.mse, expected.mse, rtol=1e-9)
+
+
+def test_a_mixture_with_nothing_to_choose_is_fitted_on_the_training_rows(load):
+    solver = AlternatingSolver(1.0, fewer_experts=False)
+    mixture = MoLEForecaster(n_experts=2, solver=solver, random_state=0)
+    first, second = (
+        evaluate_ltsf(mixture, bunch, 24, 6).estimator.plan_.mixture().weights
+        for bunch in (load, altered(load, ltsf_split(load).validation))
+    )
+    np.testing.assert_array_equal(first, second)
+
+
+def test_with_validation_holds_out_what_it_says_and_leaves_the_rest():
+    model = MoLEForecaster(24, 6, n_experts=3, solver=GradientSolver(max_epochs=7), random_state=1)
+    held = model.with_validation(np.int64(50))
+    assert held.solver.get_params() == {**model.solver.get_params(), "validation": 50}
+    assert model.solver.validation == 0.2
+    others = {"lookback": 24, "horizon": 6, "n_experts": 3, "random_state": 1}
+    assert {name: held.get_params()[name] for name in others} == others
+    for wrong in (0, 0.2, True, None):
+        with pytest.raises(ValueError, match="n_rows must be an integer of at least 1"):
+            model.with_validation(wrong)
+
+
+def test_a_solver_that_holds_nothing_out_is_left_as_it_is(load):
+    class Fixed(MixtureSolver):
+        def solve(self, task):
+            return AlternatingSolver(1.0, fewer_experts=False).solve(task)
+
+    model = MoLEForecaster(n_experts=2, solver=Fixed(), random_state=0)
+    with pytest.raises(ValueError, match="Fixed has no parameter validation"):
+        model.with_validation(10)
+    result = evaluate_ltsf(model, load, 24, 6)
+    assert isinstance(result.estimator.solver, Fixed)
+
+
+def test_training_rows_too_few_for_a_window_get_a_sentence(load):
+    bunch = Bunch(name="part", data=load.data[:100])
+    with pytest.raises(ValueError, match="needs at least 72 rows with horizon=6"):
+        evaluate_ltsf(MoLEForecaster(), bunch, 66, 6)
+
+
+# -- models that read the calendar -------------------------------------------------------------
+
+
+def test_models_routed_by_the_calendar_get_the_times(load):
+    mixture = MoLEForecaster(n_experts=3, router="calendar", random_state=0)
+    result = evaluate_ltsf(mixture, load, 48, 12)
+    model, borders = result.estimator, ltsf_split(load)
+    assert model.n_experts_ > 1
+    z = (load.data - result.channel_mean) / result.channel_scale
+    by_hand = clone(model).fit(z[: borders.val_end], timestamps=load.index[: borders.val_end])
+    errors = []
+    for t in range(borders.val_end, borders.test_end - 12 + 1):
+        seen = slice(t - 48, t)
+        forecast = by_hand.predict(z[seen], timestamps=load.index[seen])
+        errors.append(forecast - z[t : t + 12])
+    np.testing.assert_allclose(result.mse, np.square(errors).mean(), rtol=1e-9)
+    off = Bunch(**{**load, "index": load.index + np.timedelta64(36, "h")})
+    wrong = Bunch(**{**off, "data": z})
+    assert score_ltsf(model, wrong).mse > 2 * result.mse  # the gate is a day and a half off
+
+
+def test_times_of_a_frame_are_read_too(load):
+    pd = pytest.importorskip("pandas")
+    mixture = MoLEForecaster(n_experts=2, router="calendar", random_state=0)
+    expected = evaluate_ltsf(mixture, load, 24, 6)
+    assert expected.estimator.n_experts_ == 2
+    index = pd.DatetimeIndex(load.index, freq="h")
+    bunch = Bunch(name="x", data=pd.DataFrame(load.data, index, columns=["a", "b"]))
+    found = evaluate_ltsf(mixture, bunch, 24, 6)
+    np.testing.assert_allclose(found.mse, expected.mse, rtol=TOLERANCE)
+
+
+def test_business_days_are_steps_where_a_frame_says_so():
+    pd = pytest.importorskip("pandas")
+    index = pd.bdate_range("2020-01-01", periods=500)
+    rng = np.random.default_rng(0)
+    level = np.where(index.day_of_week == 4, 5.0, 0.0)
+    frame = pd.DataFrame({"a": level + 0.1 * rng.standard_normal(500)}, index)
+    model = MoLEForecaster(n_experts=2, router="calendar", random_state=0)
+    result = evaluate_ltsf(model, Bunch(name="x", data=frame), 10, 2)
+    assert result.n_windows == 99
+    assert result.mse < 0.1
+
+
+@pytest.mark.parametrize("model", [{"router": "calendar"}, {"solver": "fixed-gates"}])
+def test_data_without_times_get_a_sentence_from_models_that_read_them(load, model):
+    bunch = Bunch(name="x", data=load.data)
+    with pytest.raises(ValueError, match="routed by the calendar, but x has no times"):
+        evaluate_ltsf(MoLEForecaster(**model), bunch, 24, 6)
+    kept = np.delete(np.arange(len(load.index)), 900)
+    with_gap = Bunch(**{**load, "data": load.data[kept], "index": load.index[kept]})
+    assert evaluate_ltsf(LinearForecaster(), with_gap, 24, 6).n_windows > 0  # which reads none
+    with pytest.raises(ValueError, match="the times of seasonal have gaps"):
+        evaluate_ltsf(MoLEForecaster(**model), with_gap, 24, 6)

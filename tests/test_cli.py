@@ -573,6 +573,7 @@ def test_times_can_be_left_aside(forecast):
         (["forecast"], "no table given"),
         (["evaluate"], "the following arguments are required: DATASET"),
         (["evaluate", "ETTh9"], "dataset must be one of ETTh1"),
+        (["evaluate", "no/such.csv"], "no/such.csv: No such file or directory."),
         (["evaluate", "seasonal", "--horizon", "9999"], "longer than the test span"),
         (["evaluate", "seasonal", "--alpha", "-1"], "'alpha' parameter"),
     ],
@@ -607,7 +608,8 @@ def test_missing_packages_get_one_sentence(monkeypatch, refused, package, argume
 def test_models_are_listed_with_one_default(capsys):
     assert main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["linear", "nlinear", "dlinear", "rlinear"]
+    names = ["linear", "nlinear", "dlinear", "rlinear", "mole"]
+    assert [line.split()[0] for line in lines] == names
     assert all(line.split()[1] in mixlin.__all__ and len(line) < 100 for line in lines)
     assert [line.split()[0] for line in lines if line.endswith("(default)")] == ["nlinear"]
 

@@ -69,7 +69,7 @@ class Training:
             return self
         if self.series is not None:
             stops = [
-                len(v) - (int(held_out) if held_out >= 1 else int(held_out * len(v)))
+                max(0, len(v) - (int(held_out) if held_out >= 1 else int(held_out * len(v))))
                 for v in self.series
             ]
             weight = self.weight and [w[:n] for w, n in zip(self.weight, stops, strict=True)]
@@ -77,8 +77,8 @@ class Training:
             return replace(self, series=series, weight=weight)
         assert self.windows is not None
         x, y = self.windows
-        held = int(held_out) if held_out >= 1 else int(held_out * len(x))
-        stop = max(0, len(x) - held - min(self.horizon - 1, (len(x) - held) // 4))
+        held = min(len(x), int(held_out) if held_out >= 1 else int(held_out * len(x)))
+        stop = len(x) - held - min(self.horizon - 1, (len(x) - held) // 4)
         weight = None if self.weight is None else self.weight[:stop]
         return replace(self, windows=(x[:stop], y[:stop]), weight=weight)
 

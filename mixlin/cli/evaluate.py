@@ -96,7 +96,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     notes: list[str] = []
     bunch = read_data(options, "mixlin evaluate", notes)
     if options.model_file is None:
-        check_times(reads_times(model), bunch, "choose another --router")
+        check_times(reads_times(model), bunch, "choose a --router and a --solver that read none")
         horizons, lookback = _windows(options, bunch)
     else:
         bunch = matched(model, bunch, options.model_file)

@@ -74,7 +74,7 @@ def _fit(options: argparse.Namespace) -> None:
     check_paths([options.save], [options.dataset])
     notes: list[str] = []
     bunch = read_data(options, "mixlin fit", notes)
-    check_times(reads_times(model), bunch, "choose another --router")
+    check_times(reads_times(model), bunch, "choose a --router and a --solver that read none")
     frame = as_frame(bunch)
     borders = None if options.rows == "all" else ltsf_split(bunch)
     n_train = len(frame) if borders is None else borders.train_end
@@ -90,13 +90,11 @@ def _fit(options: argparse.Namespace) -> None:
     model.save(options.save)
 
     show_notes(notes)
-    print(f"{bunch.name}: {counted(frame.shape[1], 'channel')}, {len(frame)} rows; fitted on")
-    if borders is None:
-        print("  all of them")
-    else:
-        print(f"  the train span, rows 1 to {n_train}")
+    print(f"{bunch.name}: {len(frame)} rows, {counted(frame.shape[1], 'channel')}")
+    where = "all rows" if borders is None else f"rows 1 to {n_train} (train)"
     if stop > n_train:
-        print(f"  and chosen on the validation span, rows {n_train + 1} to {stop}")
+        where += f", choices made on rows {n_train + 1} to {stop} (validation)"
+    print(f"fitted on {where}")
     print(f"{name}, lookback {lookback}, horizon {horizon}, {seconds:.2f} seconds")
     for line in mixture_lines(model):
         print(line)
@@ -115,22 +113,22 @@ def mixture_lines(model: Any) -> list[str]:
     list of str
         Empty for other models.
     """
-    if not hasattr(model, "expert_usage_"):
+    if getattr(model, "n_experts", 1) == 1:
         return []
-    usage = ", ".join(f"{100 * share:.0f} %" for share in model.expert_usage_)
-    lines = [f"experts: {model.n_experts_} of {model.n_experts} kept, usage {usage}"]
-    tried = [entry for entry in model.history_ if "n_experts" in entry]
+    lines = [f"experts: {model.n_experts_} of {model.n_experts} kept"]
+    usage = getattr(model, "expert_usage_", None)
+    if usage is not None and len(usage) > 1:
+        lines[0] += f", usage {', '.join(f'{100 * share:.0f} %' for share in usage)}"
+    tried = [entry["validation_loss"] for entry in model.history_ if "n_experts" in entry]
     epochs = [entry["validation_loss"] for entry in model.history_ if "epoch" in entry]
+    said = ""
     if tried:
-        single, *mixtures = (entry["validation_loss"] for entry in tried)
-        lines.append(f"held-out error: {single:.4f} of the single expert, ")
-        lines[-1] += f"{min(mixtures):.4f} of the best mixture"
-        if model.n_experts_ == 1:
-            lines[-1] += ", which is no clear gain"
+        said = f"{tried[0]:.4f} of the single expert, {min(tried[1:]):.4f} of the best mixture"
+        said += ", which is no clear gain" if model.n_experts_ == 1 else ""
     elif epochs:
         best = epochs.index(min(epochs))
-        lines.append(f"held-out error: {epochs[0]:.4f} before training, ")
-        lines[-1] += f"{epochs[best]:.4f} after epoch {best} of {len(epochs) - 1}"
-    elif model.n_experts > 1:
-        lines.append("held-out error: too few rows to choose on; the single expert is kept")
-    return lines
+        said = f"{epochs[0]:.4f} before training, {epochs[best]:.4f} after epoch {best}"
+        said += f" of {len(epochs) - 1}"
+    elif model.n_experts_ == 1:
+        said = "too few rows to choose on; the single expert is kept"
+    return [*lines, f"held-out error: {said}"] if said else lines

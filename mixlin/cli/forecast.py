@@ -136,7 +136,11 @@ def _read(options: argparse.Namespace, notes: list[str]) -> Frame:
 
 def _fit(options: argparse.Namespace, model: Any, frame: Frame, notes: list[str]) -> Frame:
     """Fit a model; return what it was fitted on, gaps filled if need be."""
-    check_times(reads_times(model), _bunch(options, frame), "choose another --router")
+    check_times(
+        reads_times(model),
+        _bunch(options, frame),
+        "choose a --router and a --solver that read none",
+    )
     horizon, lookback = sizes(len(frame), options.horizon, options.lookback)
     training = without_gaps(frame, lookback, horizon, notes)
     model.set_params(lookback=lookback, horizon=horizon).fit(training)

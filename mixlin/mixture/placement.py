@@ -87,17 +87,22 @@ class Placed:
 _PLACED: weakref.WeakKeyDictionary[Mixture, weakref.WeakKeyDictionary[Backend, Placed]] = (
     weakref.WeakKeyDictionary()
 )
-_RECENTERED: weakref.WeakKeyDictionary[Mixture, Mixture] = weakref.WeakKeyDictionary()
+_RECENTERED: weakref.WeakKeyDictionary[Mixture, dict[bool, Mixture | None]] = (
+    weakref.WeakKeyDictionary()
+)
 _PLACING = threading.RLock()
+_ONE_RANK = 1e-12  # share of the largest bias that a product of two vectors may miss
 _FOLLOWING = 0.7  # weight of the last value at which forecasts are as near to it as to the mean
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class _Recentered(Mixture):
-    """A mixture whose columns are small: see :func:`as_placed`."""
+    """A mixture in other coordinates: see :func:`as_placed`."""
 
     level_on_host: bool = False
     scale_origin: FloatArray = field(default_factory=lambda: np.zeros(1))
+    common_bias: FloatArray | None = None
+    channels: tuple[FloatArray, FloatArray] | None = None
 
     @property
     def adds_level(self) -> bool:
@@ -107,9 +112,22 @@ class _Recentered(Mixture):
     def scale_reference(self) -> FloatArray:
         return self.scale_origin
 
+    @property
+    def host_bias(self) -> FloatArray | None:
+        return self.common_bias if self.bias is None else super().host_bias
+
+    @property
+    def channel_column(self) -> tuple[FloatArray, FloatArray] | None:
+        return self.channels
+
 
 def as_placed(mixture: Mixture, backend: Backend) -> Mixture:
     """Return the mixture in the coordinates that the backend computes in.
+
+    Where channels are folded, a bias of channels' own under a gate that they share would be all
+    that keeps them apart. It is the sum of one that experts have in common, which the host adds
+    since gates sum to one, and of a product ``u_c d_k``, if it is that of units ``u_c`` of the
+    channels: they are one more column.
 
     Where rounding is coarse, what is large and the same in all columns is added on the host:
 
@@ -130,18 +148,48 @@ def as_placed(mixture: Mixture, backend: Backend) -> Mixture:
     Mixture
         The same function of the window, and the same object from call to call.
     """
-    if not backend.coarse or mixture.pre or mixture.post:
+    if mixture.pre or mixture.post or not (backend.coarse or backend.folds_channels):
         return mixture
     with _PLACING:
-        found = _RECENTERED.get(mixture)
-        if found is None:
-            found = _recentered(mixture)
-            if found is not mixture:  # a table must not hold its own keys
-                _RECENTERED[mixture] = found
-        return found
+        table = _RECENTERED.setdefault(mixture, {})
+        if backend.coarse not in table:
+            changes = _one_for_all_channels(mixture) if backend.folds_channels else {}
+            found = _recentered(mixture, changes, backend.coarse)
+            table[backend.coarse] = None if found is mixture else found
+        return table[backend.coarse] or mixture  # a table must not hold its own keys
 
 
-def _recentered(mixture: Mixture) -> Mixture:
+def _one_for_all_channels(mixture: Mixture) -> dict[str, Any]:
+    """Return what makes a mixture shared whose biases alone are those of channels."""
+    bias, gate = mixture.bias, mixture.gate
+    if bias is None or len(bias) == 1 or gate is None or mixture.scale_coef is not None:
+        return {}
+    shared = [mixture.weights, mixture.level_coef, mixture.extra_coef]
+    shared += [t for layer in gate.layers for t in (layer.weight, layer.bias)]
+    if any(t is not None and len(t) > 1 for t in shared):
+        return {}
+    common = bias.mean(axis=1, keepdims=True)
+    apart = (bias - common).reshape(len(bias), -1)
+    left, size, right = np.linalg.svd(apart, full_matrices=False)
+    unit, coef = left[:, 0], size[0] * right[0]
+    if np.abs(apart - np.outer(unit, coef)).max() > _ONE_RANK * np.abs(bias).max():
+        return {}
+    coef = coef.reshape(1, *bias.shape[1:])
+    return {"bias": None, "common_bias": common, "channels": (unit, coef)}
+
+
+def _recentered(mixture: Mixture, changes: dict[str, Any], coarse: bool) -> Mixture:
+    if coarse:
+        changes = {**changes, **_about_the_mean(mixture)}
+    if not changes:
+        return mixture
+    known = {f.name: getattr(mixture, f.name) for f in fields(mixture)}
+    on_host = mixture.adds_level or "level_coef" in changes
+    return _Recentered(**{**known, **changes}, level_on_host=on_host)
+
+
+def _about_the_mean(mixture: Mixture) -> dict[str, Any]:
+    """Return what makes columns and weights small."""
     changes: dict[str, Any] = {}
     about_the_mean = replace(mixture.normalization, level="mean")
     scored = mixture.gate is not None and mixture.gate.evidence
@@ -160,11 +208,7 @@ def _recentered(mixture: Mixture) -> Mixture:
         size = np.maximum((c * c).sum(axis=(1, 2)), np.finfo(np.float64).tiny)
         changes["scale_origin"] = np.maximum(-(c * d).sum(axis=(1, 2)) / size, 0.0)
         changes["bias"] = d + changes["scale_origin"][:, None, None] * c
-    if not changes:
-        return mixture
-    known = {f.name: getattr(mixture, f.name) for f in fields(mixture)}
-    on_host = mixture.adds_level or "level_coef" in changes
-    return _Recentered(**{**known, **changes}, level_on_host=on_host)
+    return changes
 
 
 def _rounded_along_lags(weights: FloatArray, lookback: int, backend: Backend) -> FloatArray:

@@ -159,9 +159,20 @@ class Mixture:
         return plain and self.bias is not None
 
     @property
+    def host_bias(self) -> FloatArray | None:
+        """What the host adds to the forecast beside a level, (1 or C, 1, H)."""
+        return self.bias if self.bias_on_host else None
+
+    @property
+    def channel_column(self) -> tuple[FloatArray, FloatArray] | None:
+        """A column that tells channels apart, (C,), and its coefficients (G, E, H)."""
+        return None
+
+    @property
     def n_side_columns(self) -> int:
-        """Number of columns beside the window: level, scale, extra columns, and one."""
+        """Number of columns beside the window: level, scale, channel, extra columns, and one."""
         columns = int(self.level_coef is not None) + int(self.scale_coef is not None)
+        columns += int(self.channel_column is not None)
         columns += int(self.bias is not None and self.divides_by_scale)
         return columns + (0 if self.extra_coef is None else int(self.extra_coef.shape[1]))
 
@@ -199,12 +210,14 @@ class Mixture:
     def packed(self) -> tuple[FloatArray, FloatArray | None]:
         """The one product: columns (G, K', E * H) and bias (G, E * H) or None.
 
-        Rows of the columns: window, level (if ``level_coef``), scale (if ``scale_coef``), extra
-        columns, and one for the bias where columns are divided by the scale.
+        Rows of the columns: window, level (if ``level_coef``), scale (if ``scale_coef``), what
+        tells channels apart, extra columns, and one for the bias where columns are divided by the
+        scale.
         """
         _, n_experts, _, horizon = self.weights.shape
         parts = [self.weights.transpose(0, 2, 1, 3)]
         parts += [c[:, None] for c in (self.level_coef, self.scale_coef) if c is not None]
+        parts += [] if self.channel_column is None else [self.channel_column[1][:, None]]
         if self.extra_coef is not None:  # gates sum to one, so every expert may carry V
             parts.append(np.repeat(self.extra_coef[:, :, None, :], n_experts, axis=2))
         bias = None if self.bias_on_host else self.bias

@@ -112,9 +112,8 @@ def measure_rows(
         features = mixture.gate.router.features(plain, timestamps, steps)
     constant = (level if mixture.adds_level else reference)[:, :, None]
     bias = None
-    if mixture.bias_on_host:
-        assert mixture.bias is not None
-        bias = mixture.bias.transpose(1, 0, 2)
+    if mixture.host_bias is not None:
+        bias = mixture.host_bias.transpose(1, 0, 2)
         if mixture.normalization.level == "none":  # the same for all windows
             constant, bias = constant + bias, None
     factor = scale[:, :, None] if mixture.divides_by_scale and scale is not None else None
@@ -143,6 +142,9 @@ def _side_columns(
     if mixture.scale_coef is not None:
         assert scale is not None
         side.append((scale - mixture.scale_reference)[:, :, None])
+    if mixture.channel_column is not None:
+        column = mixture.channel_column[0][None, :, None]
+        side.append(np.broadcast_to(column, (n, n_channels, 1)))
     if mixture.extra_coef is not None:
         if extra is None or extra.shape[2] != mixture.extra_coef.shape[1]:
             got = "none" if extra is None else f"{extra.shape[2]}"

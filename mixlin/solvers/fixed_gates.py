@@ -43,7 +43,8 @@ class FixedGatesSolver(CorrectionSolver):
     ----------
     period : {"day", "week", "year"}, default="day"
     n_harmonics : int, optional
-        Harmonics of the gates; ``(n_experts - 1) // 2`` by default, at least one.
+        Harmonics of the gates, fewer than experts; ``(n_experts - 1) // 2`` by default, at least
+        one.
     strength : float or sequence of float, default=(0.01, 0.03, 0.1, 0.3, 1, 3, 10)
         Ridge penalty on the corrections, relative to the number of windows and the variance of
         the channels; several are chosen from on held-out windows.
@@ -95,7 +96,7 @@ class FixedGatesSolver(CorrectionSolver):
 
     def check(self) -> None:
         super().check()
-        PeriodicRouter(period=self.period, n_harmonics=self.n_harmonics).check()
+        PeriodicRouter((self.n_harmonics or 1) + 1, self.period, self.n_harmonics).check()
 
     def router_for(self, router: Router, n_experts: int) -> Router:
         return PeriodicRouter(n_experts, self.period, self.n_harmonics)

@@ -24,9 +24,9 @@ class GradientSolver(MixtureSolver):
     Parameters
     ----------
     max_epochs : int, default=20
-    batch_size : int, default=64
+    batch_size : int, default=256
         Windows, each with all its channels.
-    learning_rate : float, default=1e-3
+    learning_rate : float, default=2e-3
     schedule : {"cosine", "constant", "exponential", "halving"}, default="cosine"
         Of the learning rate over the epochs; "exponential" multiplies it by 0.9 each.
     loss : {"mse", "mae", "huber"}, default="mse"
@@ -67,8 +67,8 @@ class GradientSolver(MixtureSolver):
     def __init__(
         self,
         max_epochs: int = 20,
-        batch_size: int = 64,
-        learning_rate: float = 1e-3,
+        batch_size: int = 256,
+        learning_rate: float = 2e-3,
         *,
         schedule: str = "cosine",
         loss: str = "mse",

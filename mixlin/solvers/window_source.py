@@ -157,10 +157,10 @@ class WindowSource:
         """
         if self.windows is not None:
             n = self.n_windows
-            held = int(validation) if validation >= 1 else int(validation * n)
+            held = min(n, int(validation) if validation >= 1 else int(validation * n))
             # neighbors may share targets; how far they overlap can't be told from arrays
             gap = min(self.horizon - 1, (n - held) // 4)
-            return self.subset(slice(0, max(0, n - held - gap))), self.subset(slice(n - held, n))
+            return self.subset(slice(0, n - held - gap)), self.subset(slice(n - held, n))
         lengths = np.array([len(values) for values in self.series])
         held_rows = validation if validation >= 1 else (validation * lengths).astype(np.intp)
         border = (lengths - held_rows)[self.places[:, 0]]

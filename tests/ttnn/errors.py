@@ -25,6 +25,7 @@ BOUNDS = {
     "float32": Errors(0.999999, 1e-5, 1e-4, np.inf),
     "bfloat8_b": Errors(0.999, 0.02, 0.10, np.inf),
 }
+GATES_PCC = {"bfloat16": 0.999, "float32": 0.999999, "bfloat8_b": 0.99}  # of all gates
 
 
 def errors_of(actual, expected):
@@ -46,3 +47,13 @@ def assert_near(found, dtype):
     assert found.pcc >= bound.pcc, f"{dtype}: correlation {found.pcc}"
     assert found.rms <= bound.rms, f"{dtype}: RMS error {found.rms:.3%}"
     assert found.tail <= bound.tail, f"{dtype}: 99.9 % of the errors are up to {found.tail:.3%}"
+
+
+def gates_pcc(actual, expected):
+    assert actual.shape == expected.shape
+    assert actual.min() >= 0.0
+    return float(np.corrcoef(actual.ravel(), expected.ravel())[0, 1])
+
+
+def assert_gates_near(pcc, dtype):
+    assert pcc >= GATES_PCC[dtype], f"{dtype}: correlation of gates {pcc}"

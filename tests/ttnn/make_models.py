@@ -93,9 +93,8 @@ def first_steps(n, stride=29):
 
 
 def fit(cls, parameters, level):
-    return cls(**parameters).fit(
-        series(level)[:TRAIN], timestamps=START + HOUR * np.arange(TRAIN)
-    )
+    times = {"timestamps": START + HOUR * np.arange(TRAIN)} if cls is mixlin.MoLEForecaster else {}
+    return cls(**parameters).fit(series(level)[:TRAIN], **times)
 
 
 def main():

@@ -24,6 +24,7 @@ from tests.ttnn.errors import (
 from tests.ttnn.make_models import (
     FILES,
     FOLDER,
+    HOUR,
     MIXTURES,
     TRAIN,
     first_steps,
@@ -32,6 +33,7 @@ from tests.ttnn.make_models import (
     windows,
 )
 from tests.ttnn.watched import TABLES
+
 
 def check(title, level, dtype, actual, expected):
     found = errors_of(actual, expected)
@@ -42,7 +44,7 @@ def check(title, level, dtype, actual, expected):
     assert_near(found, dtype)
 
 
-def oldest_lag_moved(mixture, expected, X):
+def oldest_lag_moved(mixture, expected, X, **inputs):
     """Return the mixture with weights that move forecasts by ten bounds, in the RMS."""
 
     def moved(by):
@@ -50,7 +52,7 @@ def oldest_lag_moved(mixture, expected, X):
         weights[:, :, 0] += by
         return dataclasses.replace(mixture, weights=weights)
 
-    effect = errors_of(predict_windows(moved(1.0), X), expected).rms
+    effect = errors_of(predict_windows(moved(1.0), X, **inputs), expected).rms
     return moved(10 * BOUNDS["bfloat16"].rms / effect)
 
 
@@ -98,6 +100,67 @@ def test_a_moved_weight_is_noticed(computed, name):
     moved = predict_windows(oldest_lag_moved(mixture, expected, X), X, backend)
     with pytest.raises(AssertionError, match=r"correlation|RMS error"):
         assert_near(errors_of(moved, expected), "bfloat16")
+
+
+# -- fitted mixtures ---------------------------------------------------------------------------
+
+
+def check_mixture(title, model, level, dtype, backend):
+    X = windows(level, model.lookback_)
+    times = first_steps(len(X))
+    model.set_params(backend="numpy")
+    expected, gates = model.predict(X, timestamps=times), model.gate_weights(X, timestamps=times)
+    model.set_params(backend=backend)
+    check(title, level, dtype, model.predict(X, timestamps=times), expected)
+    pcc = gates_pcc(model.gate_weights(X, timestamps=times), gates)
+    TABLES["gates"].add(title, f"{level:g}", dtype, f"{pcc:.6f}")
+    assert_gates_near(pcc, dtype)
+    return expected, gates
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", MIXTURES)
+def test_mixtures_that_were_fitted_elsewhere_come_as_files(computed, name, dtype):
+    _, parameters, level = MIXTURES[name]
+    model = mixlin.load(FOLDER / f"{name}.safetensors")
+    assert model.n_experts_ == parameters["n_experts"]
+    _, gates = check_mixture(f"{name}.safetensors", model, level, dtype, computed(dtype))
+    assert gates.std(axis=tuple(range(gates.ndim - 1))).min() > 0.02  # gates do change
+
+
+@functools.cache
+def fitted_mixture(name, level):
+    cls, parameters, _ = MIXTURES[name]
+    return fit(cls, parameters, level)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", MIXTURES)
+def test_mixtures_that_were_fitted_here(computed, name, level, dtype):
+    check_mixture(name, fitted_mixture(name, level), level, dtype, computed(dtype))
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_a_moved_weight_and_exchanged_gates_are_noticed(computed, name):
+    model, backend = mixlin.load(FOLDER / f"{name}.safetensors"), computed()
+    _, _, level = MIXTURES[name]
+    X = np.ascontiguousarray(windows(level, model.lookback_).swapaxes(1, 2))
+    inputs = {"timestamps": first_steps(len(X))[:, None] + HOUR * np.arange(96 + 24)}
+    mixture = model.plan_.mixture()
+    expected = predict_windows(mixture, X, **inputs)
+    moved = oldest_lag_moved(mixture, expected, X, **inputs)
+    last = mixture.gate.layers[-1]
+    swapped = dataclasses.replace(
+        last,
+        weight=np.roll(last.weight, 1, axis=2),
+        bias=None if last.bias is None else np.roll(last.bias, 1, axis=1),
+    )
+    gate = dataclasses.replace(mixture.gate, layers=(*mixture.gate.layers[:-1], swapped))
+    for changed in (moved, dataclasses.replace(mixture, gate=gate)):
+        found = errors_of(predict_windows(changed, X, backend, **inputs), expected)
+        with pytest.raises(AssertionError, match=r"correlation|RMS error"):
+            assert_near(found, "bfloat16")
 
 
 # -- a mixture ---------------------------------------------------------------------------------

@@ -1,14 +1,32 @@
 """What runs on the card: how many programs, between which transfers, made how often."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import mixlin
 from mixlin.mixture import forward, predict_windows
+from mixlin.routing import (
+    CalendarRouter,
+    Gate,
+    PeriodicRouter,
+    SpectralRouter,
+    StatisticsRouter,
+)
 from tests.mixture_cases import CASES
 from tests.mixture_cases import build as build_case
-from tests.ttnn.gates import DENSE, OTHERS, build
-from tests.ttnn.make_models import FILES, fit, windows
+from tests.ttnn.gates import DENSE, OTHERS, build, layer
+from tests.ttnn.make_models import (
+    FILES,
+    FOLDER,
+    HOUR,
+    MIXTURES,
+    START,
+    first_steps,
+    fit,
+    windows,
+)
 from tests.ttnn.watched import TABLES, capture, flops, host_forbidden_between_transfers
 
 CHANNELS = (1, 7, 21, 321)
@@ -83,6 +101,74 @@ def test_a_mixture_with_a_dense_gate_takes_at_most_eight_programs(planned, gate,
     X = draw(8, channels, LOOKBACK)
     run = lambda: predict_windows(mixture, X, backend)  # noqa: E731
     assert len(count(f"4 experts, gate of {gate}", channels, backend, run)) <= 8
+
+
+ROUTED = {
+    "cyclic calendar": CalendarRouter(freq="h"),
+    "reference calendar": CalendarRouter("first", encoding="reference", freq="h"),
+    "reference calendar, 16 hidden": CalendarRouter(
+        "first", encoding="reference", freq="h", hidden=16
+    ),
+    "fixed gates": PeriodicRouter(EXPERTS),
+    "statistics": StatisticsRouter(hidden=None),
+    "statistics, 8 hidden": StatisticsRouter(hidden=8),
+    "spectral": SpectralRouter(),
+}
+
+
+def routed(router, channels, groups=1, top_k=None):
+    """Return a mixture with a gate of the library, and a forecast of 8 windows as a function."""
+    rng = np.random.default_rng(0)
+    X = draw(8, channels, LOOKBACK)
+    times = START + HOUR * (13 * np.arange(8)[:, None] + np.arange(LOOKBACK + HORIZON))
+    width = router.features(X, times, HORIZON).shape[-1]
+    layers = [layer(rng, groups, width, EXPERTS)]
+    if router.hidden is not None:
+        layers = [
+            layer(rng, groups, width, router.hidden, "relu"),
+            layer(rng, groups, router.hidden, EXPERTS),
+        ]
+    mixture = build("one layer", channels, HORIZON, EXPERTS)
+    mixture = dataclasses.replace(mixture, gate=Gate(router, tuple(layers), top_k=top_k))
+    return mixture, lambda backend: predict_windows(mixture, X, backend, timestamps=times)
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize("name", ROUTED)
+def test_a_gate_of_the_library_takes_six_programs_and_a_hidden_layer_one_more(
+    planned, name, channels
+):
+    (mixture, run), backend = routed(ROUTED[name], channels), planned()
+    names = count(f"4 experts, {name}", channels, backend, lambda: run(backend))
+    assert len(names) == (6 if mixture.gate.router.hidden is None else 7)
+
+
+@pytest.mark.parametrize(
+    ("what", "router", "options", "most"),
+    [
+        ("a gate per channel", ROUTED["cyclic calendar"], {"groups": 7}, 6),
+        ("a gate per step", CalendarRouter("horizon", freq="h"), {}, 8),
+        ("top 2", ROUTED["cyclic calendar"], {"top_k": 2}, 11),
+    ],
+)
+def test_the_programs_of_calendar_gates_of_other_forms(planned, what, router, options, most):
+    (_, run), backend = routed(router, 7, **options), planned()
+    title = f"4 experts, cyclic calendar, {what}"
+    assert len(count(title, 7, backend, lambda: run(backend))) == most
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_the_programs_of_fitted_mixtures_are_counted(planned, name):
+    model, backend = mixlin.load(FOLDER / f"{name}.safetensors"), planned()
+    X = windows(MIXTURES[name][2], 96)[:8]
+    model.set_params(backend=backend)
+    names = count(
+        f"{name}.safetensors",
+        X.shape[2],
+        backend,
+        lambda: model.predict(X, timestamps=first_steps(8)),
+    )
+    assert len(names) <= (11 if name == "mole_top2" else 8)
 
 
 @pytest.mark.parametrize("channels", [7, 321])

@@ -193,6 +193,7 @@ TABLES = {
         "Errors against numpy",
         ("model", "level", "dtype", "PCC", "RMS %", "99.9 % %", "max %"),
     ),
+    "gates": Table("Gates against numpy", ("model", "level", "dtype", "PCC")),
     "programs": Table("Device programs", ("model", "channels", "count", "GFLOP", "MB", "programs")),
     "memory": Table(
         "L1", ("batch, channels, horizon, experts", "gate", "peak KB", "of KB", "in DRAM")
