@@ -160,7 +160,7 @@ def fitted_mixture(gate: str, n_experts: int, lookback: int, horizon: int, level
 
 
 def mole(gate: str, n_experts: int, data: Data, level: float) -> Case:
-    """Take a fitted mixture; more channels have the levels and biases of the fitted ones in turn."""
+    """Take a fitted mixture; more channels have levels and biases of the fitted ones in turn."""
     _, n_channels, lookback = data.windows.shape
     mixture = fitted_mixture(gate, n_experts, lookback, data.targets.shape[2], level)
     turns = np.arange(n_channels) % FITTED_CHANNELS

@@ -119,16 +119,9 @@ def mixture_lines(model: Any) -> list[str]:
     usage = getattr(model, "expert_usage_", None)
     if usage is not None and len(usage) > 1:
         lines[0] += f", usage {', '.join(f'{100 * share:.0f} %' for share in usage)}"
-    tried = [entry["validation_loss"] for entry in model.history_ if "n_experts" in entry]
-    epochs = [entry["validation_loss"] for entry in model.history_ if "epoch" in entry]
-    said = ""
-    if tried:
-        said = f"{tried[0]:.4f} of the single expert, {min(tried[1:]):.4f} of the best mixture"
+    losses = [entry["validation_loss"] for entry in model.history_]  # the single expert's first
+    said = "too few rows to choose on; the single expert is kept" if model.n_experts_ == 1 else ""
+    if losses:
+        said = f"{losses[0]:.4f} of the single expert, {min(losses[1:]):.4f} of the best mixture"
         said += ", which is no clear gain" if model.n_experts_ == 1 else ""
-    elif epochs:
-        best = epochs.index(min(epochs))
-        said = f"{epochs[0]:.4f} before training, {epochs[best]:.4f} after epoch {best}"
-        said += f" of {len(epochs) - 1}"
-    elif model.n_experts_ == 1:
-        said = "too few rows to choose on; the single expert is kept"
     return [*lines, f"held-out error: {said}"] if said else lines

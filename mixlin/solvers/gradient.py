@@ -236,17 +236,17 @@ class _Training:
         solver, task = self.solver, self.task
         seed = int(task.random_state.randint(2**31 - 1))
         devices = [self.device] if self.device.type == "cuda" else []
-        history: list[dict[str, Any]] = []
+        single = self._single_loss()
+        history: list[dict[str, Any]] = [{"n_experts": 1.0, "validation_loss": single}]
         with torch.random.fork_rng(devices=devices):  # the caller's random state is its own
             torch.manual_seed(seed)
             best, kept = self._train(history)
         _restore(self.tensors, kept)
         mixture = self._mixture()
         start = task.start(solver.validation)
-        reference = self._single_loss()
-        if solver.start == "exact" and not solver.warm_start and not best < reference:
+        if solver.min_gain is not None and not best <= (1.0 - solver.min_gain) * single:
             return single_expert(task, history, start)
-        ratio = min(1.0, best / reference) if reference > 0 and math.isfinite(best) else 1.0
+        ratio = min(1.0, best / single) if single > 0 and math.isfinite(best) else 1.0
         assert mixture.gate is not None
         return MixtureSolution(
             mixture,
@@ -297,7 +297,7 @@ class _Training:
                     break
         except KeyboardInterrupt:
             warnings.warn(
-                f"training was interrupted after {len(history) - 1} epochs; the weights of the "
+                f"training was interrupted after {len(history) - 2} epochs; the weights of the "
                 "best one are kept.",
                 RuntimeWarning,
                 stacklevel=2,

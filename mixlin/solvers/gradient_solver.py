@@ -37,11 +37,15 @@ class GradientSolver(MixtureSolver):
         "random" starts from uniform weights, as the reference does.
     start_noise : float, default=0.05
         How far experts are moved apart at the exact start, as a share of the norm of the matrix.
+    min_gain : float or None, default=0.01
+        Share of the single expert's held-out error by which the mixture must be better to be
+        kept; None keeps it whatever its error is.
     patience : int, default=4
         Epochs without a better held-out error after which training stops.
     validation : float or int, default=0.2
         Share, or number, of the last rows of every series (of the last windows, for arrays) that
-        are held out. No training window reaches into them.
+        are held out. No training window reaches into them. Where fewer than 32 windows would be
+        left on either side there is nothing to train on: the single expert of all data is kept.
     weight_decay : float, default=0.0
     warm_start : bool, default=False
         Whether a further ``fit`` goes on from the fitted weights; the state of Adam starts anew.
@@ -75,6 +79,7 @@ class GradientSolver(MixtureSolver):
         balancing: str | Balancing | None = None,
         start: str = "exact",
         start_noise: float = 0.05,
+        min_gain: float | None = 0.01,
         patience: int = 4,
         validation: float | int = 0.2,
         weight_decay: float = 0.0,
@@ -90,6 +95,7 @@ class GradientSolver(MixtureSolver):
         self.balancing = balancing
         self.start = start
         self.start_noise = start_noise
+        self.min_gain = min_gain
         self.patience = patience
         self.validation = validation
         self.weight_decay = weight_decay
@@ -106,6 +112,11 @@ class GradientSolver(MixtureSolver):
             *(
                 (name, _at_least(getattr(self, name), 0.0), "a number that is not negative")
                 for name in ("start_noise", "weight_decay")
+            ),
+            (
+                "min_gain",
+                self.min_gain is None or _at_least(self.min_gain, 0.0),
+                "None or a number that is not negative",
             ),
             ("learning_rate", _at_least(self.learning_rate, 1e-300), "a positive number"),
             ("schedule", self.schedule in _SCHEDULES, f"one of {_SCHEDULES}"),
