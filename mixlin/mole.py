@@ -210,13 +210,17 @@ class MoLEForecaster(BaseForecaster):
     @property
     def _wants_timestamps(self) -> bool:
         router = named_solver(self.solver).router_for(named_router(self.router), self.n_experts)
-        return router.needs_timestamps and self.n_experts > 1
+        return router.needs_timestamps and self._is_solved
+
+    @property
+    def _is_solved(self) -> bool:
+        """Whether there is more to find than the exact single expert."""
+        return self.n_experts > 1 or self.base == "rmlp"
 
     @property
     def _holds_out(self) -> bool:
         """Whether ``fit`` holds rows out to choose on."""
-        has_choice = self.n_experts > 1 or self.base == "rmlp"
-        return has_choice and named_solver(self.solver).holds_out
+        return self._is_solved and named_solver(self.solver).holds_out
 
     def with_validation(self, n_rows: int) -> MoLEForecaster:
         """Return a clone whose solver chooses on the last rows, and fits on those before alone.
@@ -260,8 +264,16 @@ class MoLEForecaster(BaseForecaster):
         made: MoLEForecaster = clone(self)
         return made.set_params(solver=solver.set_params(validation=int(n_rows), **fixed))
 
-    def _check_updatable(self) -> None:
-        raise ValueError(
+    @property
+    def partial_fit(self) -> Any:
+        """Not there, as its absence is how scikit-learn tells.
+
+        Raises
+        ------
+        AttributeError
+            Always.
+        """
+        raise AttributeError(
             "a mixture can't be updated: its gate depends on all windows. Call fit on all data, "
             "or with solver=GradientSolver(warm_start=True), which goes on from the fitted model."
         )
@@ -281,7 +293,8 @@ class MoLEForecaster(BaseForecaster):
         router = solver.router_for(named_router(self.router), self.n_experts)
         router.check()  # that of the solver, which may depend on the number of experts
         stamps = training.stamps() if self._wants_timestamps else None
-        router = clone(router, safe=False).prepared(None if stamps is None else stamps[0])
+        if self._is_solved:
+            router = clone(router, safe=False).prepared(None if stamps is None else stamps[0])
 
         @lru_cache(maxsize=2)
         def start(held_out: float | int) -> FixedPlan:
@@ -304,10 +317,7 @@ class MoLEForecaster(BaseForecaster):
             random_state=check_random_state(self.random_state),
             previous=self.plan_.mixture() if "plan_" in vars(self) else None,
         )
-        if self.n_experts == 1 and self.base != "rmlp":
-            solution = single_expert(task, [])
-        else:
-            solution = solver.solve(task)
+        solution = solver.solve(task) if self._is_solved else single_expert(task, [])
         mixture = solution.mixture
         plan = FixedPlan(
             training.lookback,

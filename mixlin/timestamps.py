@@ -235,6 +235,8 @@ def read_timestamps(
     stamps = np.asarray(timestamps)
     if stamps.dtype.kind != "M":
         try:
+            if stamps.dtype.kind not in "OSU":
+                raise TypeError  # numpy would take numbers for dates
             stamps = stamps.astype("datetime64")
         except (ValueError, TypeError):
             raise ValueError(

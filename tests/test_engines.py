@@ -13,6 +13,8 @@ from sklearn.base import clone
 import mixlin
 from mixlin.base import BaseForecaster
 from mixlin.datasets import make_seasonal
+from mixlin.routing import CalendarRouter, SpectralRouter, StatisticsRouter
+from mixlin.solvers import AlternatingSolver, FixedGatesSolver
 
 from .engines import ENGINES, assert_parity
 
@@ -31,6 +33,18 @@ MODELS = [
     ("RLinearForecaster", {"fit_intercept": True}),
 ]
 IDS = ["-".join([name, *(f"{k}={v}" for k, v in params.items())]) for name, params in MODELS]
+
+# whatever held-out windows say, these have experts to mix
+MIXED = AlternatingSolver(strength=0.3, fewer_experts=False, n_iter=2)
+MIXTURES = {
+    "statistics": {"router": StatisticsRouter()},
+    "spectrum": {"router": SpectralRouter(hidden=6), "base": "rlinear"},
+    "a gate per channel": {"router": StatisticsRouter(hidden=None), "base": "nlinear"},
+    "constant": {"router": "constant", "base": "linear"},
+}
+for mixture, given in MIXTURES.items():
+    MODELS.append(("MoLEForecaster", {**given, "solver": MIXED, "n_experts": 3, "random_state": 0}))
+    IDS.append(f"MoLEForecaster-{mixture}")
 
 
 @functools.cache
@@ -94,6 +108,45 @@ def test_forecasts_of_windows_equal_those_of_numpy(engine, name, params, level):
     model = fitted(name, tuple(params.items()), False, False, level)
     X = unseen(False, level)
     assert_same_forecasts(engine, on(engine, model).predict(X), model.predict(X), level)
+
+
+CALENDARS = {
+    "a gate per window": {"router": CalendarRouter(), "solver": MIXED},
+    "a gate per step": {"router": CalendarRouter(stamp="horizon", hidden=5), "solver": MIXED},
+    "a gate per channel": {"router": CalendarRouter(per_channel=True), "solver": MIXED},
+    "fixed gates": {"solver": FixedGatesSolver(strength=0.3, fewer_experts=False)},
+}
+
+
+@functools.cache
+def routed(which, base, individual):
+    """Fit a mixture that is routed by the calendar."""
+    model = mixlin.MoLEForecaster(
+        LOOKBACK, HORIZON, base=base, individual=individual, n_experts=3, random_state=0
+    ).set_params(**CALENDARS[which])
+    hours = np.datetime64("2024-01-01T00", "h") + np.arange(24 * 7 * 6)
+    return model.fit(series(1e3)[: len(hours)], timestamps=hours)
+
+
+@pytest.mark.parametrize("individual", [False, True])
+@pytest.mark.parametrize("base", ["dlinear", "rlinear"])
+@pytest.mark.parametrize("which", CALENDARS)
+def test_forecasts_by_the_calendar_equal_those_of_numpy(engine, which, base, individual):
+    model = routed(which, base, individual)
+    assert model.n_experts_ == 3
+    X = unseen(True, 1e3)
+    stamps = np.datetime64("2024-06-01T05", "h") + 7 * np.arange(len(X))
+    every = stamps[:, None] + np.arange(LOOKBACK + HORIZON)
+    other = on(engine, model)
+    expected = model.predict(X, timestamps=every)
+    assert_same_forecasts(engine, other.predict(X, timestamps=every), expected, 1e3)
+    assert_same_forecasts(engine, other.predict()[None], model.predict()[None], 1e3)
+    gates = other.gate_weights(X, timestamps=every)
+    np.testing.assert_allclose(
+        gates, model.gate_weights(X, timestamps=every), atol=10 * engine.operation
+    )
+    late = model.predict(X, timestamps=every + np.timedelta64(12, "h"))
+    assert np.abs(late - expected).max() > 1e-6
 
 
 @pytest.mark.parametrize("individual", [False, "partial", True])

@@ -102,6 +102,8 @@ def read_window_stamps(
     given = np.asarray(timestamps)
     if given.dtype.kind != "M":
         try:
+            if given.dtype.kind not in "OSU":
+                raise TypeError  # numpy would take numbers for dates
             given = given.astype("datetime64")
         except (ValueError, TypeError):
             raise ValueError(

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -30,6 +31,9 @@ from .window_source import WindowSource
 
 Float64Array = npt.NDArray[np.float64]
 
+STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+_EASE = 0.5  # of the shrinkage, from round to round: experts part only once gates know why
+_POLISHED, _POLISH_STRENGTH = 2, 0.1
 FEWEST_WINDOWS = 32  # held out; with fewer nothing can be chosen, and the single expert is kept
 _FEWEST_SPANS = 3  # of lookback + horizon windows that the held-out part is cut into
 _USAGE_WINDOWS = 4096
@@ -100,23 +104,21 @@ class CorrectionSolver(MixtureSolver):
         single = np.inf
         numbers = halved(task.n_experts) if self.fewer_experts else [task.n_experts]
         space, gates = self._gates(task, training, start, numbers)
-        moments = self._moments(training, space, gates)
-        outside = self._moments(held_out, space, gates)
-        for gate, inside, kept in zip(gates, moments, outside, strict=True):
+        every = list(gates.values())
+        moments = self._moments(training, space, every)
+        outside = self._moments(held_out, space, every)
+        for (name, gate), inside, kept in zip(gates.items(), moments, outside, strict=True):
             n_experts, path = gate.n_experts, ShrinkagePath(inside)
             single = kept.square / (max(kept.n, 1.0) * task.windows.horizon)
             losses = path.losses(strengths, kept)
             for strength, loss in zip(strengths, losses, strict=True):
-                entry = {"n_experts": n_experts, "strength": strength, "validation_loss": loss}
-                history.append({k: float(v) for k, v in entry.items()})
+                history.append(_entry(n_experts, name, strength, loss))
             i = int(np.argmin(losses))
             if best is None or losses[i] < best.loss:
                 corrections = path.corrections(strengths[i], n_experts)
                 best = Candidate(gate, float(strengths[i]), float(losses[i]), space, corrections)
         assert best is not None
-        history.insert(
-            0, {"n_experts": 1.0, "strength": float("inf"), "validation_loss": float(single)}
-        )
+        history.insert(0, _entry(1, "single expert", np.inf, single))
         if self.fewer_experts and not self._pays(best, single, held_out):
             return single_expert(task, history, None if self.refit else start)
         if not self.refit:
@@ -130,7 +132,8 @@ class CorrectionSolver(MixtureSolver):
 
     def _without_choice(self, task: MixtureTask, strength: float) -> MixtureSolution:
         whole = task.start(0)
-        space, (gate,) = self._gates(task, task.windows, whole, [task.n_experts])
+        space, gates = self._gates(task, task.windows, whole, [task.n_experts])
+        gate = next(iter(gates.values()))
         (moments,) = self._moments(task.windows, space, [gate])
         path = ShrinkagePath(moments)
         loss = float(path.losses([strength], moments)[0])
@@ -142,8 +145,8 @@ class CorrectionSolver(MixtureSolver):
     @abstractmethod
     def _gates(
         self, task: MixtureTask, training: WindowSource, start: FixedPlan, numbers: list[int]
-    ) -> tuple[CorrectionSpace, list[Gate]]:
-        """Return the coordinates of corrections, and a gate for each of some numbers of experts."""
+    ) -> tuple[CorrectionSpace, dict[str, Gate]]:
+        """Return the coordinates of corrections, and named gates of some numbers of experts."""
 
     def _moments(
         self, source: WindowSource, space: CorrectionSpace, gates: list[Gate]
@@ -195,14 +198,17 @@ class AlternatingSolver(CorrectionSolver):
     Every expert is the exact single one plus a correction, ``W + D_k``, shrunk towards it. Gates
     come from expectation and maximization: windows are shared among the experts by how well each
     explains them, each expert is fitted on its share by weighted ridge regression, and a
-    multinomial logistic regression learns the shares from the router's features. Then all
-    corrections are solved together with the gates held fixed, for several strengths from one
-    eigendecomposition, and the strength and the number of experts are chosen on held-out windows,
-    the single expert among the candidates. No torch, no learning rate, no epochs.
+    multinomial logistic regression learns the shares from the router's features. Rounds begin with
+    clusters of the features, and, as a second candidate, with clusters along those features on
+    which the best linear map depends most. Gates are also polished: fitted to the squared error of
+    the mixture itself, in turn with all corrections. For each of these gates all corrections are
+    solved together, at several strengths from one eigendecomposition, and gates, strength and
+    number of experts are chosen on held-out windows, the single expert among the candidates. No
+    torch, no learning rate, no epochs.
 
     Parameters
     ----------
-    strength : float or sequence of float, default=(0.01, 0.03, 0.1, 0.3, 1, 3, 10)
+    strength : float or sequence of float, default=(0.001, 0.003, ..., 10)
         Ridge penalty on the corrections, relative to the number of windows and the variance of
         the channels; several are chosen from on held-out windows.
     fewer_experts : bool, default=True
@@ -214,7 +220,7 @@ class AlternatingSolver(CorrectionSolver):
         Rounds of expectation and maximization.
     sharpness : float, default=8.0
         How many independent errors the steps of one window are taken for when windows are shared
-        among experts.
+        among experts. With a gate per step it is not used.
     gate_penalty : float, default=1e-3
         Ridge penalty on the gate's weights, on standardized features.
     validation : float or int, default=0.2
@@ -243,7 +249,7 @@ class AlternatingSolver(CorrectionSolver):
 
     def __init__(
         self,
-        strength: float | Sequence[float] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+        strength: float | Sequence[float] = STRENGTHS,
         *,
         fewer_experts: bool = True,
         min_gain: float = 0.01,
@@ -280,7 +286,7 @@ class AlternatingSolver(CorrectionSolver):
 
     def _gates(
         self, task: MixtureTask, training: WindowSource, start: FixedPlan, numbers: list[int]
-    ) -> tuple[CorrectionSpace, list[Gate]]:
+    ) -> tuple[CorrectionSpace, dict[str, Gate]]:
         refuse_noise(task, "AlternatingSolver")
         probe = features_of(task.router, training.block(np.arange(1)), training.horizon)
         n_blocks = training.horizon if probe.ndim == 4 else 1
@@ -292,15 +298,35 @@ class AlternatingSolver(CorrectionSolver):
             most=most_coordinates(task.n_experts, n_blocks, self.n_coordinates),
         )
         rows = gather(training, space, task.router)
-        gates = []
-        for n_experts in numbers:
-            fit = GateFit(rows, task.router, n_experts, self.gate_penalty, task.random_state)
-            for _ in range(self.n_iter):
-                fit.expect(1.0 / n_experts, self.sharpness)
+        gates = {}
+        for n_experts, by_laws in product(numbers, (False, True)):
+            fit = GateFit(
+                rows,
+                task.router,
+                n_experts,
+                self.gate_penalty,
+                task.random_state,
+                by_laws=by_laws,
+            )
+            for i in range(self.n_iter):
+                fit.expect(_EASE**i / n_experts, self.sharpness)
                 fit.maximize()
             top_k = None if task.top_k is None else min(task.top_k, n_experts)
-            gates.append(fit.gate(top_k, training.n_channels))
+            name = f"{n_experts} experts, by {'laws' if by_laws else 'features'}"
+            gates[name] = fit.gate(top_k, training.n_channels)
+            for _ in range(_POLISHED):
+                fit.polish(_POLISH_STRENGTH)
+            gates[f"{name}, polished"] = fit.gate(top_k, training.n_channels)
         return space, gates
+
+
+def _entry(n_experts: int, gates: str, strength: float, loss: float) -> dict[str, Any]:
+    return {
+        "n_experts": n_experts,
+        "gates": gates,
+        "strength": float(strength),
+        "validation_loss": float(loss),
+    }
 
 
 def halved(n_experts: int) -> list[int]:

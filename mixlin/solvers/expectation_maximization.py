@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +11,8 @@ from scipy.special import log_softmax, softmax
 from sklearn.cluster import KMeans
 
 from ..routing import Gate, Router
-from .corrections import CorrectionSpace, features_of
-from .gate_fit import GateNetwork, cross_entropy, stacked, standardized
+from .corrections import CorrectionSpace, ShrinkagePath, features_of, joint_moments
+from .gate_fit import GateNetwork, Objective, cross_entropy, squared_error, stacked, standardized
 from .window_source import WindowSource
 
 Float64Array = npt.NDArray[np.float64]
@@ -21,6 +22,11 @@ _ROW_ELEMENTS = 2**24  # of inputs, residuals and features held in memory: 64 Mi
 _MOST_ROWS = 2**16  # neighbors differ by one step: more of them teach a gate nothing
 _GATE_ROWS = 2**15  # rows, or steps of rows, that a gate is fitted on at a time
 _GATE_ITERATIONS = 50
+_STEP_SHARPNESS = 2.0  # of one step, which windows near and far tell about
+_CLUSTERED_ROWS = 2**13
+_INTERACTION_ROWS = 2**14
+_INTERACTION_STEPS = 8  # with a gate per step
+_INTERACTION_STRENGTH = 0.1
 _FIRST_SHARE = 0.9  # of a window in the expert of its cluster, before the first iteration
 
 
@@ -37,6 +43,8 @@ class Rows(NamedTuple):
         What features were standardized with.
     weight : array of shape (R,)
     channel : array of shape (R,)
+    time : array of shape (R, H), or None
+        With a gate per step that is read off the calendar: numbers of the times of the steps.
     """
 
     inputs: Float32Array
@@ -46,6 +54,7 @@ class Rows(NamedTuple):
     spread: Float64Array
     weight: Float64Array
     channel: npt.NDArray[np.intp]
+    time: npt.NDArray[np.intp] | None
 
 
 def gather(source: WindowSource, space: CorrectionSpace, router: Router) -> Rows:
@@ -61,7 +70,7 @@ def gather(source: WindowSource, space: CorrectionSpace, router: Router) -> Rows
     n_features = int(np.prod(probe.shape[2:]))
     each = source.n_channels * (space.n_coordinates + source.horizon + 2 * n_features)
     most = min(_ROW_ELEMENTS // each, _MOST_ROWS // source.n_channels)
-    parts = []
+    parts, times = [], []
     for block in source.thinned(max(1, most)).blocks():
         inputs, residuals = space.measure(block)
         features = features_of(router, block, source.horizon)
@@ -69,6 +78,9 @@ def gather(source: WindowSource, space: CorrectionSpace, router: Router) -> Rows
         features = np.broadcast_to(features, (n, n_channels, *features.shape[2:]))
         weight = block.weight.ravel()
         seen = weight > 0
+        if block.stamps is not None:
+            steps = block.stamps[:, source.lookback :]
+            times.append(np.repeat(steps, n_channels, axis=0)[seen])
         parts.append(
             (
                 inputs.reshape(-1, q)[seen],
@@ -84,7 +96,13 @@ def gather(source: WindowSource, space: CorrectionSpace, router: Router) -> Rows
     flat = features.reshape(-1, features.shape[-1])
     repeated = np.repeat(weight, len(flat) // len(weight))
     flat, mean, spread = standardized(flat, repeated)
-    return Rows(inputs, residuals, flat.reshape(features.shape), mean, spread, weight, channel)
+    time = None
+    if times and features.ndim == 3:
+        joined = np.concatenate(times)
+        time = np.unique(joined, return_inverse=True)[1].reshape(joined.shape)
+    return Rows(
+        inputs, residuals, flat.reshape(features.shape), mean, spread, weight, channel, time
+    )
 
 
 class GateFit:
@@ -98,6 +116,9 @@ class GateFit:
     penalty : float
         Ridge on the gate's maps.
     random_state : numpy.random.RandomState
+    by_laws : bool
+        Whether rows are first shared along the features on which the best linear map depends, and
+        not by clusters of all features.
 
     Attributes
     ----------
@@ -112,7 +133,10 @@ class GateFit:
         n_experts: int,
         penalty: float,
         random_state: np.random.RandomState,
+        *,
+        by_laws: bool,
     ) -> None:
+        self._by_laws = by_laws
         self.rows, self.router, self.penalty = rows, router, penalty
         self.n_experts = n_experts
         self._per_step = rows.features.ndim == 3
@@ -124,9 +148,6 @@ class GateFit:
             int(c): GateNetwork(n_features, n_experts, router.hidden, random_state) for c in owners
         }
         self._picked = {c: self._pick(c) for c in self._networks}
-        self._error = float(
-            np.average((rows.residuals.astype(np.float64) ** 2).mean(axis=1), weights=rows.weight)
-        )
         self.shares = self._clustered()
 
     def _pick(self, channel: int) -> npt.NDArray[np.intp]:
@@ -140,18 +161,40 @@ class GateFit:
         return places
 
     def _clustered(self) -> Float64Array:
+        """Share rows by clusters of the features along which the best linear map changes most."""
         flat = self.rows.features.reshape(-1, self.rows.features.shape[-1])
+        places = flat @ self._telling_directions() if self._by_laws else flat
         weight = np.repeat(self.rows.weight, self._steps)
-        some = self._random_state.permutation(len(flat))[:_GATE_ROWS]
-        if len(np.unique(flat[some], axis=0)) < self.n_experts:
+        some = self._random_state.permutation(len(flat))[:_CLUSTERED_ROWS]
+        if len(np.unique(places[some], axis=0)) < self.n_experts:
             owner = self._random_state.randint(self.n_experts, size=len(flat))
         else:
-            clusters = KMeans(self.n_experts, n_init=1, random_state=self._random_state)
-            clusters.fit(flat[some], sample_weight=weight[some])
-            owner = clusters.predict(flat)
+            clusters = KMeans(self.n_experts, n_init=3, random_state=self._random_state)
+            clusters.fit(places[some], sample_weight=weight[some])
+            owner = clusters.predict(places)
         shares = np.full((len(flat), self.n_experts), (1 - _FIRST_SHARE) / self.n_experts)
         shares[np.arange(len(flat)), owner] += _FIRST_SHARE
         return self._by_row(shares)
+
+    def _telling_directions(self) -> Float64Array:
+        """Return combinations of features (F, r), longer where the linear map changes more.
+
+        Residuals are regressed on products of features and inputs; the singular vectors of the
+        coefficients, in units of the inputs, are the directions.
+        """
+        rows = self.rows
+        step = -(-len(rows.weight) // _INTERACTION_ROWS)
+        inputs, residuals = rows.inputs[::step], rows.residuals[::step]
+        features, weight = rows.features[::step], rows.weight[::step]
+        if self._per_step:
+            columns = np.unique(np.linspace(0, self._steps - 1, _INTERACTION_STEPS, dtype=int))
+            residuals, features = residuals[:, columns], features[:, columns]
+        F = features.shape[-1]
+        moments = joint_moments(inputs, residuals, features, weight)
+        coef = ShrinkagePath(moments).corrections(_INTERACTION_STRENGTH, F)
+        size = np.sqrt(np.average(inputs.astype(np.float64) ** 2, axis=0, weights=weight))
+        left, length, _ = np.linalg.svd((coef * size[:, None]).reshape(F, -1), full_matrices=False)
+        return np.asarray((left * length)[:, : max(1, self.n_experts - 1)])
 
     def _by_row(self, flat: Float64Array) -> Float64Array:
         shape = (len(self.rows.weight), *([self._steps] if self._per_step else []), -1)
@@ -181,8 +224,7 @@ class GateFit:
         strength : float
             Of the experts' shrinkage.
         sharpness : float
-            Of the likelihood: how many independent errors a row of steps is taken for. A gate per
-            step takes each for one.
+            Of the likelihood: how many independent errors the steps of a window are taken for.
         """
         rows = self.rows
         n, H = rows.weight.sum(), rows.residuals.shape[1]
@@ -200,20 +242,66 @@ class GateFit:
                 corrections[:, columns] = np.linalg.solve(gram, cross)
             off = rows.residuals - rows.inputs @ corrections
             error[..., k] = off**2 if self._per_step else np.einsum("rh,rh->r", off, off) / H
-        evidence = -0.5 * (1.0 if self._per_step else sharpness) / max(self._error, 1e-300) * error
+        explained = (self.shares * error).sum(axis=-1)
+        variance = np.average(explained, axis=0, weights=rows.weight)  # of every step by itself
+        tiny = np.finfo(np.float64).tiny
+        sharpness = _STEP_SHARPNESS if self._per_step else sharpness
+        evidence = -0.5 * sharpness * error / np.maximum(variance, tiny)[..., None]
+        if rows.time is not None:  # windows that reach one time, near or far, tell the same
+            places = rows.time.ravel()
+            weight = np.repeat(rows.weight, H)
+            total = np.maximum(np.bincount(places, weights=weight), tiny)
+            for k in range(self.n_experts):
+                of_time = np.bincount(places, weights=weight * evidence[..., k].ravel()) / total
+                evidence[..., k] = of_time[rows.time]
         prior = log_softmax(self.logits() / self.router.temperature, axis=-1)
         self.shares = np.asarray(softmax(prior + evidence, axis=-1))
 
     def maximize(self) -> None:
         """Fit the gate to the shares."""
-        features = self.rows.features.reshape(-1, self.rows.features.shape[-1])
         shares = self.shares.reshape(-1, self.n_experts)
+        self._fit(lambda places, w: cross_entropy(shares[places], w, self.router.temperature))
+
+    def polish(self, strength: float) -> None:
+        """Fit all experts together for the gates, then the gate to the mixture's own error.
+
+        Parameters
+        ----------
+        strength : float
+            Of the experts' shrinkage.
+        """
+        rows, H = self.rows, self.rows.residuals.shape[1]
+        moments = joint_moments(rows.inputs, rows.residuals, self.gates(), rows.weight)
+        path = ShrinkagePath(moments)
+        corrections = path.corrections(strength, self.n_experts).astype(np.float32)
+        unit = max(moments.square / (moments.n * H), np.finfo(np.float64).tiny)
+
+        def objective(places: npt.NDArray[np.intp], weight: Float64Array) -> Objective:
+            at, step = np.divmod(places, self._steps)
+            inputs, residuals = rows.inputs[at], rows.residuals[at]
+            out = np.stack([inputs @ d for d in corrections])  # (E, n, H)
+            if self._per_step:
+                each = np.arange(len(at))
+                out, residuals = out[:, each, step, None], residuals[each, step, None]
+            unit_of_row = unit * out.shape[2]
+            linear = np.einsum("knh,nh->kn", out, residuals) / unit_of_row
+            quadratic = np.einsum("knh,lnh->kln", out, out) / unit_of_row
+            return squared_error(
+                linear.astype(np.float64),
+                quadratic.astype(np.float64),
+                weight,
+                self.router.temperature,
+            )
+
+        self._fit(objective)
+
+    def _fit(self, objective: Callable[[npt.NDArray[np.intp], Float64Array], Objective]) -> None:
+        features = self.rows.features.reshape(-1, self.rows.features.shape[-1])
         weight = np.repeat(self.rows.weight, self._steps)
         for channel, network in self._networks.items():
             places = self._picked[channel]
             own = weight[places] / max(weight[places].mean(), np.finfo(np.float64).tiny)
-            cost = cross_entropy(shares[places], own, self.router.temperature)
-            network.fit(features[places], cost, self.penalty, _GATE_ITERATIONS)
+            network.fit(features[places], objective(places, own), self.penalty, _GATE_ITERATIONS)
 
     def gate(self, top_k: int | None, n_channels: int) -> Gate:
         """Return the gate as data.

@@ -19,7 +19,7 @@ from scipy.fft import fft, ifft, next_fast_len
 from ..layers import Layer
 from ..mixture import FixedPlan
 from ..routing import Gate, PeriodicRouter, Router
-from .alternating import CorrectionSolver
+from .alternating import STRENGTHS, CorrectionSolver
 from .corrections import CorrectionSpace, Moments, moments_of, most_coordinates
 from .mixture_task import MixtureTask
 from .window_source import WindowSource
@@ -45,7 +45,7 @@ class FixedGatesSolver(CorrectionSolver):
     n_harmonics : int, optional
         Harmonics of the gates, fewer than experts; ``(n_experts - 1) // 2`` by default, at least
         one.
-    strength : float or sequence of float, default=(0.01, 0.03, 0.1, 0.3, 1, 3, 10)
+    strength : float or sequence of float, default=(0.001, 0.003, ..., 10)
         Ridge penalty on the corrections, relative to the number of windows and the variance of
         the channels; several are chosen from on held-out windows.
     fewer_experts : bool, default=True
@@ -78,7 +78,7 @@ class FixedGatesSolver(CorrectionSolver):
         period: str = "day",
         n_harmonics: int | None = None,
         *,
-        strength: float | Sequence[float] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+        strength: float | Sequence[float] = STRENGTHS,
         fewer_experts: bool = True,
         min_gain: float = 0.01,
         validation: float | int = 0.2,
@@ -103,7 +103,7 @@ class FixedGatesSolver(CorrectionSolver):
 
     def _gates(
         self, task: MixtureTask, training: WindowSource, start: FixedPlan, numbers: list[int]
-    ) -> tuple[CorrectionSpace, list[Gate]]:
+    ) -> tuple[CorrectionSpace, dict[str, Gate]]:
         if task.top_k is not None and task.top_k < task.n_experts:
             raise ValueError(
                 f"top_k={task.top_k} would cut the smooth gates of FixedGatesSolver. Leave top_k "
@@ -116,7 +116,8 @@ class FixedGatesSolver(CorrectionSolver):
             fit_intercept=task.fit_intercept,
             most=most_coordinates(task.n_experts, 1, self.n_coordinates),
         )
-        return space, [Gate(task.router, (Layer(np.eye(task.n_experts)[None]),))]
+        gate = Gate(task.router, (Layer(np.eye(task.n_experts)[None]),))
+        return space, {f"{task.n_experts} experts, fixed": gate}
 
     def _moments(
         self, source: WindowSource, space: CorrectionSpace, gates: list[Gate]

@@ -62,6 +62,32 @@ def cross_entropy(shares: Float64Array, weight: Float64Array, temperature: float
     return cost
 
 
+def squared_error(
+    linear: Float64Array, quadratic: Float64Array, weight: Float64Array, temperature: float
+) -> Objective:
+    """Return the cost ``g' Q g - 2 g' c`` of gates: the squared error of the mixture itself.
+
+    Parameters
+    ----------
+    linear : array of shape (E, R)
+        Products of every expert's correction with the residual.
+    quadratic : array of shape (E, E, R)
+        Products of the corrections with each other.
+    weight : array of shape (R,)
+    temperature : float
+    """
+
+    def cost(logits: Float64Array) -> tuple[float, Float64Array]:
+        gates = np.exp((logits - logits.max(axis=0)) / temperature)
+        gates /= gates.sum(axis=0)
+        mixed = np.einsum("klr,lr->kr", quadratic, gates)
+        loss = float(np.einsum("r,kr,kr->", weight, gates, mixed - 2 * linear))
+        slope = 2 * weight * (mixed - linear)
+        return loss, gates * (slope - np.einsum("kr,kr->r", gates, slope)) / temperature
+
+    return cost
+
+
 class GateNetwork:
     """Logits from features: one affine map, or two with a ReLU in between.
 

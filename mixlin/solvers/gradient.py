@@ -237,7 +237,9 @@ class _Training:
         seed = int(task.random_state.randint(2**31 - 1))
         devices = [self.device] if self.device.type == "cuda" else []
         single = self._single_loss()
-        history: list[dict[str, Any]] = [{"n_experts": 1.0, "validation_loss": single}]
+        history: list[dict[str, Any]] = [
+            {"n_experts": 1, "gates": "single expert", "validation_loss": single}
+        ]
         with torch.random.fork_rng(devices=devices):  # the caller's random state is its own
             torch.manual_seed(seed)
             best, kept = self._train(history)
