@@ -122,7 +122,7 @@ def test_the_number_of_checks_passed_is_what_it_should_be(cls):
 
 
 # few windows leave the single expert in place; these have experts to mix whatever there is
-ALWAYS_MIXED = AlternatingSolver(strength=0.1, fewer_experts=False)
+ALWAYS_MIXED = AlternatingSolver(strength=0.1, fewer_experts=False, n_iter=2)
 MIXTURES = [
     mixlin.MoLEForecaster(router="constant", n_experts=2, solver=ALWAYS_MIXED),
     mixlin.MoLEForecaster(router="statistics", base="nlinear", solver=ALWAYS_MIXED),
@@ -133,7 +133,7 @@ MIXTURES = [
 
 
 @pytest.mark.filterwarnings("ignore:Number of distinct clusters")
-@pytest.mark.parametrize("estimator", MIXTURES, ids=repr)
+@pytest.mark.parametrize("estimator", MIXTURES, ids=["constant", "statistics", "spectral"])
 def test_mixtures_of_few_windows_pass_all_but_one(estimator):
     """Where a gate begins is drawn by window: one that is there twice draws twice."""
     windows = np.random.default_rng(0).normal(size=(60, 5))

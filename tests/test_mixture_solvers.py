@@ -747,8 +747,7 @@ def test_layers_of_a_gate_read_features_as_they_are():
     for hidden in (None, 6):
         network = GateNetwork(4, 3, hidden, np.random.RandomState(1))
         network.arrays = [a + 0.1 * rng.normal(size=a.shape) for a in network.arrays]
-        layers = network.layers(mean, spread)
-        gate = Gate(StatisticsRouter(), layers)
+        gate = Gate(StatisticsRouter(), network.layers(), center=mean, spread=spread)
         logits = network.logits(rows)
         expected = np.exp(logits - logits.max(1, keepdims=True))
         expected /= expected.sum(axis=1, keepdims=True)

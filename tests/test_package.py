@@ -70,6 +70,8 @@ ROWS = (
         *("windows", "normalization", "decomposition", "timestamps", "metrics", "datasets"),
         *("layers", "calendar_features", "window_statistics"),
     ),
+    ("gates",),
+    ("routers",),
     ("experts", "routing"),
     ("mixture",),
     ("intervals", "persistence", "solvers"),

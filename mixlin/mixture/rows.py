@@ -110,6 +110,7 @@ def measure_rows(
         plain = np.asarray(windows, dtype=np.float64)
         steps = mixture.weights.shape[3]  # that gates weigh; post may change their number
         features = mixture.gate.router.features(plain, timestamps, steps)
+        features = mixture.gate.standardized(features)
     constant = (level if mixture.adds_level else reference)[:, :, None]
     bias = None
     if mixture.host_bias is not None:

@@ -34,6 +34,7 @@ Float64Array = npt.NDArray[np.float64]
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _EASE = 0.5  # of the shrinkage, from round to round: experts part only once gates know why
 _POLISHED, _POLISH_STRENGTH = 2, 0.1
+_STEP_COORDINATES = 32  # at most with a gate per step, whose normal equations are one per step
 FEWEST_WINDOWS = 32  # held out; with fewer nothing can be chosen, and the single expert is kept
 _FEWEST_SPANS = 3  # of lookback + horizon windows that the held-out part is cut into
 _USAGE_WINDOWS = 4096
@@ -229,7 +230,8 @@ class AlternatingSolver(CorrectionSolver):
     refit : bool, default=True
         Whether experts are solved again on all data after the choice.
     n_coordinates : int, default=64
-        Principal directions of the windows that corrections live in, at most.
+        Principal directions of the windows that corrections live in, at most; 32 at most with a
+        gate per step.
 
     References
     ----------
@@ -295,7 +297,11 @@ class AlternatingSolver(CorrectionSolver):
             task.scale,
             training,
             fit_intercept=task.fit_intercept,
-            most=most_coordinates(task.n_experts, n_blocks, self.n_coordinates),
+            most=most_coordinates(
+                task.n_experts,
+                n_blocks,
+                self.n_coordinates if n_blocks == 1 else min(self.n_coordinates, _STEP_COORDINATES),
+            ),
         )
         rows = gather(training, space, task.router)
         gates = {}

@@ -206,13 +206,14 @@ def run_gate(gate: Gate, features: Float64Array) -> Float64Array:
     ----------
     gate : Gate
     features : array of shape (n, 1 or C, F) or (n, 1 or C, H, F)
+        As the router gives them.
 
     Returns
     -------
     array of shape (n, 1 or C, E) or (n, 1 or C, H, E)
     """
     numpy = resolve("numpy")
-    out = features
+    out = gate.standardized(features)
     for layer in gate.layers:
         out = numpy.linear(out, layer.weight, layer.bias, activation=layer.activation)
     return np.asarray(numpy.gate(out, gate.top_k, gate.temperature))

@@ -311,7 +311,14 @@ class GateFit:
         top_k : int or None
         n_channels : int
         """
-        made = {c: n.layers(self.rows.mean, self.rows.spread) for c, n in self._networks.items()}
+        made = {channel: network.layers() for channel, network in self._networks.items()}
         spare = next(iter(made.values()))  # of a channel without a window
         every = [spare] if -1 in made else [made.get(c, spare) for c in range(n_channels)]
-        return Gate(self.router, stacked(every), top_k=top_k, temperature=self.router.temperature)
+        return Gate(
+            self.router,
+            stacked(every),
+            top_k=top_k,
+            temperature=self.router.temperature,
+            center=self.rows.mean,
+            spread=self.rows.spread,
+        )

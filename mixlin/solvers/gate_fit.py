@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -165,20 +166,13 @@ class GateNetwork:
         self.arrays = unpack(np.asarray(found.x))
         return self
 
-    def layers(self, mean: Float64Array, spread: Float64Array) -> tuple[Layer, ...]:
-        """Return the network as layers of a gate on features as they are.
-
-        Parameters
-        ----------
-        mean, spread : array of shape (F,)
-            Of the features, from :func:`standardized`.
-        """
-        first = self.arrays[0] / spread[:, None]
-        bias = self.arrays[1] - mean @ first
+    def layers(self) -> tuple[Layer, ...]:
+        """Return the network as layers of a gate on standardized features."""
+        first = Layer(self.arrays[0][None], self.arrays[1][None])
         if len(self.arrays) == 2:
-            return (Layer(first[None], bias[None]),)
+            return (first,)
         second = Layer(self.arrays[2][None], self.arrays[3][None])
-        return Layer(first[None], bias[None], activation="relu"), second
+        return replace(first, activation="relu"), second
 
 
 def stacked(every: list[tuple[Layer, ...]]) -> tuple[Layer, ...]:

@@ -140,7 +140,8 @@ class Batches:
         if probe.size * len(self) > _FEATURE_ELEMENTS:
             return None
         found = [features_of(router, block, source.horizon) for block in source.blocks()]
-        return torch.from_numpy(np.concatenate(found)).to(self._device, torch.float32)
+        rows = self.mixture.gate.standardized(np.concatenate(found))
+        return torch.from_numpy(rows).to(self._device, torch.float32)
 
     def cut(
         self, numbers: torch.Tensor
@@ -170,7 +171,8 @@ class Batches:
     def _some(self, numbers: torch.Tensor) -> torch.Tensor:
         assert self.mixture.gate is not None
         block = self.source.block(numbers.cpu().numpy())
-        found = features_of(self.mixture.gate.router, block, self.source.horizon)
+        gate = self.mixture.gate
+        found = gate.standardized(features_of(gate.router, block, self.source.horizon))
         return torch.from_numpy(found).to(self._device, torch.float32)
 
 
@@ -498,10 +500,16 @@ def _beginning(
     _, mean, spread = standardized(flat, np.ones(len(flat)))
     n_gates = training.n_channels if task.router.per_channel else 1
     stacks = [
-        GateNetwork(flat.shape[1], E, task.router.hidden, rng).layers(mean, spread)
-        for _ in range(n_gates)
+        GateNetwork(flat.shape[1], E, task.router.hidden, rng).layers() for _ in range(n_gates)
     ]
-    gate = Gate(task.router, stacked(stacks), top_k=task.top_k, temperature=task.router.temperature)
+    gate = Gate(
+        task.router,
+        stacked(stacks),
+        top_k=task.top_k,
+        temperature=task.router.temperature,
+        center=mean,
+        spread=spread,
+    )
     bound = L**-0.5
     if solver.start == "random":
         weights = rng.uniform(-bound, bound, (1, E, L, H))
