@@ -66,6 +66,7 @@ def spread(values: list[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", action="append", choices=list(DATA), help="all by default")
+    parser.add_argument("--horizon", action="append", type=int, help="the benchmark's by default")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--split", choices=["test", "validation"], default="test")
     parser.add_argument("--markdown", type=Path, help="write the table to this file too")
@@ -80,7 +81,7 @@ def main() -> None:
         data = fetch()
         # weekly data have no day; rows of the file without dates no calendar at all
         dated = data.index is not None and data.freq in ("h", "15min")
-        for horizon in horizons:
+        for horizon in options.horizon or horizons:
             for label, estimator, seeded in models(dated):
                 squared, absolute, experts, seconds = [], [], [], []
                 for seed in range(options.seeds if seeded else 1):
