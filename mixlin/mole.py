@@ -35,6 +35,7 @@ from .solvers import (
     WindowSource,
     single_expert,
 )
+from .solvers.balancing import BALANCINGS
 from .state_dicts import read_mole
 
 Float64Array = npt.NDArray[np.float64]
@@ -54,8 +55,8 @@ SOLVERS: dict[str, type[MixtureSolver]] = {
 _RESIDUAL_WIDTH = 512  # of RMLP, as in the reference
 _PARTS_ELEMENTS = 2**22  # forecasts of all experts that are computed at a time
 
-for _solver in SOLVERS.values():
-    register_record(_solver)
+for _kept in (*SOLVERS.values(), *BALANCINGS.values()):
+    register_record(_kept)
 
 
 def named_solver(solver: str | MixtureSolver) -> MixtureSolver:

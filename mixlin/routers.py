@@ -170,8 +170,8 @@ class SpectralRouter(Router):
     Parameters
     ----------
     n_bands : int, default=16
-        Bands of frequencies, each a fixed factor wider than the one before; as many as there are
-        frequencies if that is less.
+        Bands of frequencies at most, each about a fixed factor wider than the one before and none
+        narrower than a frequency of the window.
     hidden, per_channel, temperature, noise, head_dropout
         As for every :class:`Router`.
 

@@ -230,7 +230,7 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         horizon : int, optional
             A shorter one returns the first steps.
         timestamps : array-like, optional
-            Stamps of the context's rows.
+            Times of the context's rows, shape (n_rows,); of windows as in :meth:`fit`.
 
         Returns
         -------

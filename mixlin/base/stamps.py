@@ -12,6 +12,8 @@ from ..timestamps import TimeIndex
 
 StampArray = npt.NDArray[np.datetime64]
 
+_NEIGHBORS = 64  # pairs of windows that are looked at
+
 _HOW = (
     "Pass a frame whose index holds dates, or timestamps= (one datetime64 per row of a series, the "
     "first one of every window), or choose a router that needs none (router='statistics')."
@@ -155,6 +157,35 @@ def read_window_stamps(
         step = int(distinct[np.argmax(times)])
     stamps = counts[:, None] + step * np.arange(length)
     return stamps.astype("datetime64[ns]"), step
+
+
+def check_neighbors(windows: npt.NDArray[np.floating], first: StampArray, step: int | None) -> None:
+    """Refuse a step that was told from the first stamps of windows which are not one step apart.
+
+    Parameters
+    ----------
+    windows : array of shape (n_windows, lookback) or (n_windows, lookback, n_channels)
+    first : array of shape (n_windows,)
+    step : int
+        Nanoseconds.
+
+    Raises
+    ------
+    ValueError
+        If no window repeats the one before it, moved by one step.
+    """
+    if windows.shape[1] < 2:
+        return
+    order = np.argsort(first, kind="stable")
+    apart = np.diff(first[order].astype(np.int64)) == step
+    for i in np.flatnonzero(apart)[:_NEIGHBORS]:
+        if np.array_equal(windows[order[i], 1:], windows[order[i + 1], :-1]):
+            return
+    raise ValueError(
+        "the step of the windows can't be told from their first stamps: windows that start one "
+        f"after another, {_spoken(step)} apart, don't repeat each other's values. Pass the times "
+        "of all their steps, shape (n_windows, lookback)."
+    )
 
 
 def _spoken(step: int | None) -> str:

@@ -14,7 +14,7 @@ from ..timestamps import TimeIndex
 from ..windows import Container, is_many, refuse_text, too_short
 from .fingerprint import EMPTY, fingerprint
 from .series import FloatArray, Series, read_series, row_weights
-from .stamps import missing_stamps, read_window_stamps, series_stamps
+from .stamps import check_neighbors, missing_stamps, read_window_stamps, series_stamps
 
 DEFAULT_LOOKBACK = 336
 
@@ -195,6 +195,8 @@ def _read_windows(
     if probe._wants_timestamps and timestamps is not None:
         known = probe._window_step if update else None
         stamps, step = read_window_stamps(timestamps, n, lookback, horizon, known)
+        if known is None and np.ndim(timestamps) == 1:
+            check_neighbors(X, stamps[:, 0], step)
     elif timestamps is not None and len(timestamps) != n:
         raise ValueError(f"timestamps must have one entry per window, {n}; got {len(timestamps)}.")
     weight = None

@@ -132,16 +132,21 @@ class CorrectionSolver(MixtureSolver):
         return self._solution(task, whole, final, best.loss / single, history)
 
     def _without_choice(self, task: MixtureTask, strength: float) -> MixtureSolution:
+        """Fit on all data; of several gates take the one with the least training error."""
         whole = task.start(0)
         space, gates = self._gates(task, task.windows, whole, [task.n_experts])
-        gate = next(iter(gates.values()))
-        (moments,) = self._moments(task.windows, space, [gate])
-        path = ShrinkagePath(moments)
-        loss = float(path.losses([strength], moments)[0])
-        single = moments.square / (max(moments.n, 1.0) * task.windows.horizon)
-        corrections = path.corrections(strength, gate.n_experts)
-        found = Candidate(gate, strength, loss, space, corrections)
-        return self._solution(task, whole, found, loss / single if single > 0 else 1.0, [])
+        best: Candidate | None = None
+        single = 0.0
+        moments = self._moments(task.windows, space, list(gates.values()))
+        for gate, inside in zip(gates.values(), moments, strict=True):
+            single = inside.square / (max(inside.n, 1.0) * task.windows.horizon)
+            path = ShrinkagePath(inside)
+            loss = float(path.losses([strength], inside)[0])
+            if best is None or loss < best.loss:
+                corrections = path.corrections(strength, gate.n_experts)
+                best = Candidate(gate, strength, loss, space, corrections)
+        assert best is not None
+        return self._solution(task, whole, best, best.loss / single if single > 0 else 1.0, [])
 
     @abstractmethod
     def _gates(
