@@ -28,6 +28,7 @@ from . import regimes
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 gradient = pytest.importorskip("mixlin.solvers.gradient")
+gradient_batches = pytest.importorskip("mixlin.solvers.gradient_batches")
 
 L, H, C = 12, 4, 2
 
@@ -454,9 +455,9 @@ def test_torch_batches_are_the_windows_of_the_source():
     assert not seen.all()
     by_router = CalendarRouter(freq="h").features(block.x, block.stamps, H)
     np.testing.assert_allclose(features, by_router, atol=1e-6)
-    few = gradient._FEATURE_ELEMENTS
+    few = gradient_batches._FEATURE_ELEMENTS
     try:  # and where not all features are held, those of a batch are
-        gradient._FEATURE_ELEMENTS = 1
+        gradient_batches._FEATURE_ELEMENTS = 1
         lazy = gradient.Batches(source, mixture, center, scale, torch.device("cpu"))
         assert lazy._features is None
         for a, b in zip(
@@ -464,7 +465,7 @@ def test_torch_batches_are_the_windows_of_the_source():
         ):
             assert (a is None and b is None) or (a == b).all()
     finally:
-        gradient._FEATURE_ELEMENTS = few
+        gradient_batches._FEATURE_ELEMENTS = few
 
 
 def test_torch_windows_are_trained_on_as_the_series_is():

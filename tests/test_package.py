@@ -212,7 +212,11 @@ CORE_BLOCK = re.search(r"^dependencies = \[(.*?)^\]", PROJECT, flags=re.MULTILIN
 CORE = {"mixlin"} | {
     {"scikit-learn": "sklearn"}.get(name, name) for name in re.findall(r'"([\w-]+)', CORE_BLOCK)
 }
-TORCH_FILES = {"backends/torch_backend.py", "solvers/gradient.py"}
+TORCH_FILES = {
+    "backends/torch_backend.py",
+    "solvers/gradient.py",
+    "solvers/gradient_batches.py",
+}
 TTNN_FILES = {"backends/ttnn_backend/engine.py"}
 
 

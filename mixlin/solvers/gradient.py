@@ -16,13 +16,12 @@ from sklearn.base import clone
 from torch.nn import functional
 
 from ..backends.torch_backend import TorchBackend
-from ..layers import Block, Layer
+from ..layers import Layer
 from ..mixture import Mixture, Placed, compute, place
-from ..routing import Gate
 from .alternating import residual_of, single_expert, usage_of
 from .balancing import Balancing, named_balancing
-from .corrections import features_of
-from .gate_fit import GateNetwork, stacked, standardized
+from .gradient_batches import Batches
+from .gradient_start import beginning, fits, in_units
 from .mixture_task import MixtureSolution, MixtureTask
 from .window_source import WindowSource
 
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 
 Float64Array = npt.NDArray[np.float64]
 
-_FEATURE_ELEMENTS = 2**25  # of all windows that are kept; where there are more, of a batch only
-_SAMPLE = 4096  # windows that features are standardized on
 _EVALUATED = 2**21  # forecasts of experts that are held at a time in evaluation
 _CLOSED = -1e20  # the logit of an expert that dropout leaves out
 
@@ -81,101 +78,6 @@ class TrainingBackend(TorchBackend):
         return gates
 
 
-class Batches:
-    """Windows on the device, cut out of the series when they are asked for.
-
-    Parameters
-    ----------
-    source : WindowSource
-    mixture : Mixture
-        In units of the channels.
-    center, scale : array of shape (C,)
-        What data are measured from and in.
-    device : torch.device
-    """
-
-    def __init__(
-        self,
-        source: WindowSource,
-        mixture: Mixture,
-        center: Float64Array,
-        scale: Float64Array,
-        device: torch.device,
-    ) -> None:
-        self.source, self.mixture, self._device = source, mixture, device
-        self._length = source.lookback + source.horizon
-        series = source.series
-        if source.windows is not None:
-            joined = np.concatenate(source.windows, axis=2)
-            series = [row.T for row in joined]
-            offset = self._length * source.places[:, 1]
-        else:
-            begins = np.cumsum([0, *(len(values) for values in series)])
-            offset = begins[source.places[:, 0]] + source.places[:, 1]
-        rows = (np.concatenate(series) - center) / scale
-        self._gaps = bool(np.isnan(rows).any())
-        values = torch.from_numpy(np.ascontiguousarray(rows.T)).to(device)
-        self._windows = values.unfold(1, self._length, 1)  # (C, n, length), no copy
-        self._starts = torch.from_numpy(offset).to(device)
-        normalization = mixture.normalization
-        self._level = torch.from_numpy(normalization.functional(source.lookback)).to(device)
-        self._eps = torch.as_tensor(normalization.eps, dtype=torch.float64, device=device)
-        self._weight: torch.Tensor | None = None
-        if source.weight is not None:
-            parts = source.weight
-            if source.windows is not None:
-                weight = parts[source.places[:, 1]]
-            else:
-                weight = np.array([parts[i][t] for i, t in source.places])
-            self._weight = torch.from_numpy(weight / weight.mean()).to(device, torch.float32)
-        self._features = self._all_features()
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def _all_features(self) -> torch.Tensor | None:
-        assert self.mixture.gate is not None
-        router, source = self.mixture.gate.router, self.source
-        probe = features_of(router, source.block(np.arange(1)), source.horizon)
-        if probe.size * len(self) > _FEATURE_ELEMENTS:
-            return None
-        found = [features_of(router, block, source.horizon) for block in source.blocks()]
-        rows = self.mixture.gate.standardized(np.concatenate(found))
-        return torch.from_numpy(rows).to(self._device, torch.float32)
-
-    def cut(
-        self, numbers: torch.Tensor
-    ) -> tuple[tuple[torch.Tensor | None, ...], torch.Tensor, torch.Tensor | None]:
-        """Return columns, scale and features of windows, their targets, and weights (n, C)."""
-        L = self.source.lookback
-        z = self._windows[:, self._starts[numbers]].transpose(0, 1)
-        weight = None if self._weight is None else self._weight[numbers][:, None]
-        if self._gaps:
-            missing = torch.isnan(z).any(dim=2)
-            z = torch.where(missing[:, :, None], 0.0, z)
-            seen = (~missing).to(torch.float32)
-            weight = seen if weight is None else weight * seen
-        x, y = z[:, :, :L], z[:, :, L:]
-        base = (x @ self._level)[:, :, None]
-        columns, scale = (x - base), None
-        if self.mixture.normalization.scaled:
-            scale = torch.sqrt(x.var(dim=2, correction=0) + self._eps)[:, :, None]
-            if self.mixture.scale_coef is not None:
-                columns = torch.cat([columns, scale], dim=2)
-        riding = scale if self.mixture.pre else None
-        features = self._features[numbers] if self._features is not None else self._some(numbers)
-        tensors = (columns, riding, features)
-        single = tuple(None if t is None else t.to(torch.float32) for t in tensors)
-        return single, (y - base).to(torch.float32), weight
-
-    def _some(self, numbers: torch.Tensor) -> torch.Tensor:
-        assert self.mixture.gate is not None
-        block = self.source.block(numbers.cpu().numpy())
-        gate = self.mixture.gate
-        found = gate.standardized(features_of(gate.router, block, self.source.horizon))
-        return torch.from_numpy(found).to(self._device, torch.float32)
-
-
 def train(
     solver: GradientSolver, task: MixtureTask, training: WindowSource, held_out: WindowSource
 ) -> MixtureSolution:
@@ -194,13 +96,13 @@ def train(
     rng = task.random_state
     start = task.start(solver.validation)
     center = np.broadcast_to(start.mixture().reference, task.scale.shape)
-    scaled = _in_units(start.mixture(), center, task.scale)
-    goes_on = solver.warm_start and _fits(task.previous, scaled, task)
+    scaled = in_units(start.mixture(), center, task.scale)
+    goes_on = solver.warm_start and fits(task.previous, scaled, task)
     if goes_on:
         assert task.previous is not None
-        begin = _in_units(task.previous, center, task.scale)
+        begin = in_units(task.previous, center, task.scale)
     else:
-        begin = _beginning(solver, task, training, scaled, rng)
+        begin = beginning(solver, task, training, scaled, rng)
     return _Training(solver, task, training, held_out, begin, center).run()
 
 
@@ -351,7 +253,7 @@ class _Training:
 
     def _single_loss(self) -> float:
         """Return the held-out loss of the exact single expert."""
-        start = _in_units(
+        start = in_units(
             self.task.start(self.solver.validation).mixture(), self.center, self.task.scale
         )
         columns, bias = start.packed
@@ -458,90 +360,3 @@ def _rate(solver: GradientSolver, epoch: int) -> float:
         "halving": 0.5**epoch,
     }[solver.schedule]
     return float(solver.learning_rate * factor)
-
-
-def _in_units(mixture: Mixture, center: Float64Array, scale: Float64Array) -> Mixture:
-    """Return a mixture for data that are measured from ``center`` in units of ``scale``."""
-    bias = mixture.bias
-    if bias is not None:
-        bias = bias / scale[:, None, None]
-        if np.ptp(bias, axis=0).max() <= 1e-9 * max(1.0, float(np.abs(bias).max())):
-            bias = bias[:1]
-    eps = np.asarray(mixture.normalization.eps) / scale**2
-    normalization = replace(mixture.normalization, eps=eps)
-    return replace(mixture, bias=bias, normalization=normalization, reference=np.zeros(1))
-
-
-def _fits(previous: Mixture | None, start: Mixture, task: MixtureTask) -> bool:
-    """Whether training can go on from a mixture."""
-    if previous is None or previous.gate is None:
-        return False
-    shape = (task.n_experts, start.lookback, start.horizon)
-    before = (previous.n_experts, previous.lookback, previous.horizon)
-    same_router = repr(previous.gate.router) == repr(task.router)
-    return shape == before and same_router and bool(previous.pre) == bool(task.hidden)
-
-
-def _beginning(
-    solver: GradientSolver,
-    task: MixtureTask,
-    training: WindowSource,
-    start: Mixture,
-    rng: np.random.RandomState,
-) -> Mixture:
-    """Return the mixture that training starts from."""
-    groups, _, L, H = start.weights.shape
-    E = task.n_experts
-    sample = [
-        features_of(task.router, b, training.horizon) for b in training.thinned(_SAMPLE).blocks()
-    ]
-    flat = np.concatenate(sample)
-    flat = flat.reshape(-1, flat.shape[-1])
-    _, mean, spread = standardized(flat, np.ones(len(flat)))
-    n_gates = training.n_channels if task.router.per_channel else 1
-    stacks = [
-        GateNetwork(flat.shape[1], E, task.router.hidden, rng).layers() for _ in range(n_gates)
-    ]
-    gate = Gate(
-        task.router,
-        stacked(stacks),
-        top_k=task.top_k,
-        temperature=task.router.temperature,
-        center=mean,
-        spread=spread,
-    )
-    bound = L**-0.5
-    if solver.start == "random":
-        weights = rng.uniform(-bound, bound, (1, E, L, H))
-        bias = rng.uniform(-bound, bound, (1, E, H))
-    else:
-        size = solver.start_noise * np.sqrt((start.weights**2).mean())
-        weights = start.weights + size * rng.standard_normal((groups, E, L, H))
-        bias = np.zeros((1, E, H)) if start.bias is None else np.repeat(start.bias, E, axis=1)
-    scale_coef = start.scale_coef
-    if scale_coef is not None:
-        scale_coef = np.repeat(scale_coef, E, axis=1)
-        if solver.start == "random":
-            scale_coef = bias
-    pre: tuple[Block, ...] = ()
-    if task.hidden is not None:
-        first = Layer(
-            rng.uniform(-bound, bound, (1, L, task.hidden)),
-            rng.uniform(-bound, bound, (1, task.hidden)),
-            activation="relu",
-        )
-        second = Layer(np.zeros((1, task.hidden, L)), np.zeros((1, L)))
-        if solver.start == "random":
-            wide = task.hidden**-0.5
-            second = Layer(
-                rng.uniform(-wide, wide, (1, task.hidden, L)), rng.uniform(-wide, wide, (1, L))
-            )
-        pre = (Block((first, second), residual=True),)
-    return replace(
-        start,
-        weights=weights,
-        bias=bias if task.fit_intercept else None,
-        scale_coef=scale_coef,
-        gate=gate,
-        pre=pre,
-    )
