@@ -67,6 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", action="append", choices=list(DATA), help="all by default")
     parser.add_argument("--horizon", action="append", type=int, help="the benchmark's by default")
+    parser.add_argument("--model", help="rows whose name holds this, all by default")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--split", choices=["test", "validation"], default="test")
     parser.add_argument("--markdown", type=Path, help="write the table to this file too")
@@ -83,6 +84,8 @@ def main() -> None:
         dated = data.index is not None and data.freq in ("h", "15min")
         for horizon in options.horizon or horizons:
             for label, estimator, seeded in models(dated):
+                if (options.model or "") not in label:
+                    continue
                 squared, absolute, experts, seconds = [], [], [], []
                 for seed in range(options.seeds if seeded else 1):
                     if seeded:

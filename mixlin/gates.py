@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, is_dataclass
+from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -51,7 +52,10 @@ class Router(BaseEstimator, ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        _ROUTERS[cls.__name__] = cls
+        known = _ROUTERS.get(cls.__name__)
+        own = cls.__module__.startswith("mixlin.")
+        if known is None or own or not known.__module__.startswith("mixlin."):
+            _ROUTERS[cls.__name__] = cls  # a namesake elsewhere does not replace mixlin's
 
     @abstractmethod
     def features(
@@ -89,8 +93,10 @@ class Router(BaseEstimator, ABC):
     def check(self) -> None:
         """Raise a ValueError if a parameter is out of range."""
         name = type(self).__name__
-        if self.hidden is not None and not self.hidden >= 1:
-            raise ValueError(f"hidden of {name} must be None or at least 1; got {self.hidden!r}.")
+        if self.hidden is not None and not is_count(self.hidden):
+            raise ValueError(
+                f"hidden of {name} must be None or an integer of at least 1; got {self.hidden!r}."
+            )
         if not self.temperature > 0:
             raise ValueError(f"temperature of {name} must be positive; got {self.temperature!r}.")
         if not self.noise >= 0:
@@ -105,6 +111,16 @@ class Router(BaseEstimator, ABC):
         """Return the parameters as plain data."""
         names = [f.name for f in fields(self)] if is_dataclass(self) else self._get_param_names()
         return {name: getattr(self, name) for name in names}
+
+
+def is_count(value: Any) -> bool:
+    """Whether a parameter is a whole number of at least one.
+
+    Parameters
+    ----------
+    value : object
+    """
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 @dataclass(eq=False, repr=False)

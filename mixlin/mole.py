@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any
@@ -32,6 +33,7 @@ from .solvers import (
     GradientSolver,
     MixtureSolver,
     MixtureTask,
+    NothingToChooseOnError,
     WindowSource,
     single_expert,
 )
@@ -86,6 +88,9 @@ def named_solver(solver: str | MixtureSolver) -> MixtureSolver:
     return solver
 
 
+_OBJECTS: dict[str, Callable[[Any], Any]] = {"router": named_router, "solver": named_solver}
+
+
 class MoLEForecaster(BaseForecaster):
     """A mixture of linear experts: a gate weighs linear forecasts of one window [1]_.
 
@@ -131,7 +136,9 @@ class MoLEForecaster(BaseForecaster):
     ----------
     n_experts_ : int
         Experts of the fitted mixture. Solvers that choose on held-out windows may find that fewer
-        forecast better; 1 is the exact single expert. ``history_`` shows what was tried.
+        forecast better; 1 is the exact single expert. ``history_`` shows what was tried. A mixture
+        needs enough to be chosen on: at least three spans of ``lookback + horizon`` held-out
+        windows, by default 15 of them in all.
     expert_usage_ : array of shape ``(n_experts_,)``
         Mean gate over the training windows.
     expert_names_ : list of str
@@ -205,6 +212,34 @@ class MoLEForecaster(BaseForecaster):
         self.scale = scale
         self.backend = backend
         self.random_state = random_state
+
+    def set_params(self, **params: Any) -> MoLEForecaster:
+        """Set parameters, those of the router and of the solver as ``router__hidden``.
+
+        Parameters
+        ----------
+        **params
+            Names and values.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For a name that is none, or a parameter of a router or solver that is given by name.
+        """
+        for name in params:
+            part, nested, _ = name.partition("__")
+            given = params.get(part, getattr(self, part, None))
+            if nested and part in ("router", "solver") and isinstance(given, str):
+                raise ValueError(
+                    f"{name} needs an object, and {part} is {given!r}. Pass one first, such as "
+                    f"{part}={type(_OBJECTS[part](given)).__name__}()."
+                )
+        super().set_params(**params)
+        return self
 
     # -- fitting ---------------------------------------------------------------------------
 
@@ -299,15 +334,22 @@ class MoLEForecaster(BaseForecaster):
 
         @lru_cache(maxsize=2)
         def start(held_out: float | int) -> FixedPlan:
-            plan: FixedPlan = self._single(training, held_out)["plan_"]
+            try:
+                plan: FixedPlan = self._single(training, held_out)["plan_"]
+            except ValueError as error:  # all data were fine; what is left of them is not
+                raise NothingToChooseOnError(str(error)) from error
             return plan
 
         whole = self._single(training, 0)
         deviation = np.sqrt(whole["_statistics"].variance())
+        active = deviation > 0
         if not self._scales(training):
             deviation = np.full_like(deviation, np.sqrt((deviation**2).mean()))
         task = MixtureTask(
-            windows=self._source(training, stamps, whole["_statistics"].mean),
+            windows=replace(
+                self._source(training, stamps, whole["_statistics"].mean),
+                active=active if active.any() and not active.all() else None,
+            ),
             start=lambda held_out: start(held_out) if held_out else whole["plan_"],
             router=router,
             n_experts=self.n_experts,
@@ -319,12 +361,14 @@ class MoLEForecaster(BaseForecaster):
             previous=self.plan_.mixture() if "plan_" in vars(self) else None,
         )
         solution = solver.solve(task) if self._is_solved else single_expert(task, [])
-        mixture = solution.mixture
+        mixture, residual = solution.mixture, solution.residual
+        if training.windows is not None and callable(residual):
+            residual = residual()  # what it would be computed from later is large
         plan = FixedPlan(
             training.lookback,
             training.horizon,
             whole["plan_"].n_channels,
-            residual=solution.residual,
+            residual=residual,
             fixed=mixture,
         )
         return {
@@ -467,8 +511,9 @@ class MoLEForecaster(BaseForecaster):
             horizon=horizon,
         )
         E = mixture.n_experts
+        base = "rmlp" if mixture.pre else "rlinear" if mixture.normalization.scaled else "dlinear"
         made: MoLEForecaster = cls._from_mixture(
-            mixture, router=router, n_experts=E, backend=backend
+            mixture, base=base, router=router, n_experts=E, backend=backend
         )
         state = {
             "n_experts_": E,

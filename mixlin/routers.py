@@ -16,12 +16,20 @@ from .calendar_features import (
     reference_feature_names,
     reference_features,
 )
-from .gates import ConstantRouter, FloatArray, Router, StampArray
+from .gates import ConstantRouter, FloatArray, Router, StampArray, is_count
 from .window_statistics import STATISTICS, window_statistics
 
 _STAMPS = ("first", "last", "next", "horizon")
 _ENCODINGS = ("cyclic", "reference")
+_SEEN = 100  # stamps that a step is told from
 _SMALLEST_GATE = 1e-12  # where a fixed gate is closed; its logarithm is kept
+
+
+def _usual_step(stamps: StampArray) -> np.timedelta64:
+    """Return the median step of stamps; a clock on the wall is moved twice a year."""
+    steps = np.diff(stamps[:_SEEN])
+    middle: np.timedelta64 = np.sort(steps)[len(steps) // 2]
+    return middle
 
 
 @dataclass(eq=False, repr=False)
@@ -80,14 +88,15 @@ class CalendarRouter(Router):
             raise ValueError(
                 f"encoding of CalendarRouter must be one of {_ENCODINGS}; got {self.encoding!r}."
             )
-        if self.n_harmonics < 1:
+        if not is_count(self.n_harmonics):
             raise ValueError(
-                f"n_harmonics of CalendarRouter must be at least 1; got {self.n_harmonics!r}."
+                "n_harmonics of CalendarRouter must be an integer of at least 1; got "
+                f"{self.n_harmonics!r}."
             )
 
     def prepared(self, timestamps: StampArray | None) -> CalendarRouter:
         assert timestamps is not None
-        freq = self.freq or freq_of_step(np.diff(timestamps[:2])[0])
+        freq = self.freq or freq_of_step(_usual_step(timestamps))
         made = replace(self, freq=freq)
         made.feature_names()  # yearly stamps have none, and say so
         return made
@@ -100,7 +109,7 @@ class CalendarRouter(Router):
         length = windows.shape[2]
         at = {"first": 0, "last": length - 1, "next": length}.get(self.stamp)
         stamps = timestamps[:, length:] if at is None else timestamps[:, at]
-        freq = self.freq or freq_of_step(np.diff(timestamps[0, :2])[0])
+        freq = self.freq or freq_of_step(_usual_step(timestamps[0]))
         if self.encoding == "reference":
             found = reference_features(stamps, freq)
         else:
@@ -193,8 +202,10 @@ class SpectralRouter(Router):
 
     def check(self) -> None:
         super().check()
-        if self.n_bands < 1:
-            raise ValueError(f"n_bands of SpectralRouter must be at least 1; got {self.n_bands!r}.")
+        if not is_count(self.n_bands):
+            raise ValueError(
+                f"n_bands of SpectralRouter must be an integer of at least 1; got {self.n_bands!r}."
+            )
 
     def _edges(self, n_bins: int) -> npt.NDArray[np.intp]:
         edges = np.geomspace(1, n_bins + 1, min(self.n_bands, n_bins) + 1)

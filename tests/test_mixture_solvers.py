@@ -396,7 +396,8 @@ def test_coordinates_are_as_many_as_memory_allows():
     assert most_coordinates(4, 1, 64) == 64
     few = most_coordinates(8, 336, 64)
     assert 4 < few < 64
-    assert 8 * 336 * (8 * few) ** 2 <= 2**28 < 8 * 336 * (8 * (few + 1)) ** 2
+    assert 16 * 336 * (8 * few) ** 2 <= 2**28 < 16 * 336 * (8 * (few + 1)) ** 2
+    assert most_coordinates(8, 336, 64, n_gates=4) == few // 2
     assert most_coordinates(1000, 720, 64) == 4
     assert halved(8) == [8, 4, 2]
     assert halved(1) == []
@@ -502,13 +503,14 @@ def test_windows_of_weighted_rows_have_the_weight_of_their_targets():
     X, y = make_windows(data, L, H)
     steps = np.lib.stride_tricks.sliding_window_view(stamps, L)[: len(X)]
     weight = window_weights(rows, L, H)
-    # the strength is relative to the variance: of rows in one, of what windows hold in the other
+    # units of the channel are those of rows in one, of what windows hold in the other; the strength
+    # is relative to what windows hold in both
     of_rows = RLinearForecaster(L, H).fit(data, sample_weight=rows)._statistics.variance()
     of_windows = RLinearForecaster().fit(X, y, sample_weight=weight)._statistics.variance()
+    assert abs(of_rows[0] / of_windows[0] - 1) > 0.01
     model = MoLEForecaster(base="rlinear", n_experts=3, solver=FIXED, scale=None)
     on_series = clone(model).set_params(lookback=L, horizon=H)
     on_series.fit(data, timestamps=stamps, sample_weight=rows)
-    model.set_params(solver__strength=0.1 * float(of_rows[0] / of_windows[0]))
     on_windows = clone(model).fit(X, y, timestamps=steps, sample_weight=weight)
     assert same_mixtures(on_series, on_windows)
     even = clone(on_series).fit(data, timestamps=stamps)

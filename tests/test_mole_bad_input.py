@@ -90,7 +90,7 @@ PARAMETERS = {
     "a negative penalty": ({"alpha": -1.0}, "'alpha' parameter .* Got -1.0"),
     "a router out of range": (
         {"router": SpectralRouter(n_bands=0)},
-        "n_bands of SpectralRouter must be at least 1; got 0",
+        "n_bands of SpectralRouter must be an integer of at least 1; got 0",
     ),
     "a gate without warmth": (
         {"router": StatisticsRouter(temperature=0)},
@@ -124,8 +124,11 @@ SOLVERS = {
     "half a round": (AlternatingSolver(n_iter=2.5), "an integer of at least 1; got 2.5"),
     "no sharpness": (AlternatingSolver(sharpness=0), "sharpness of AlternatingSolver must be posi"),
     "no gate penalty": (AlternatingSolver(gate_penalty=-1), "gate_penalty .* must be positive"),
-    "a negative gain": (AlternatingSolver(min_gain=-0.1), "min_gain .* must be at least 0"),
-    "no coordinates": (FixedGatesSolver(n_coordinates=0), "n_coordinates .* must be at least 1"),
+    "a negative gain": (AlternatingSolver(min_gain=-0.1), "min_gain .* must not be negative"),
+    "no coordinates": (
+        FixedGatesSolver(n_coordinates=0),
+        "n_coordinates .* must be an integer",
+    ),
     "a foreign period": (FixedGatesSolver("moon"), "period must be 'day', 'week' or 'year'"),
     "no harmonics": (FixedGatesSolver(n_harmonics=0), "n_harmonics must be None or at least 1"),
     "more harmonics than experts": (

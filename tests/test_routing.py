@@ -399,9 +399,18 @@ BAD_ROUTERS = [
     (StatisticsRouter, "got <class"),
     (CalendarRouter(stamp="noon"), "stamp of CalendarRouter must be one of .*; got 'noon'"),
     (CalendarRouter(encoding="onehot"), "encoding of CalendarRouter must be one of .*'onehot'"),
-    (CalendarRouter(n_harmonics=0), "n_harmonics of CalendarRouter must be at least 1; got 0"),
-    (SpectralRouter(n_bands=0), "n_bands of SpectralRouter must be at least 1; got 0"),
-    (StatisticsRouter(hidden=0), "hidden of StatisticsRouter must be None or at least 1; got 0"),
+    (
+        CalendarRouter(n_harmonics=0),
+        "n_harmonics of .* must be an integer of at least 1; got 0",
+    ),
+    (
+        SpectralRouter(n_bands=0),
+        "n_bands of SpectralRouter must be an integer of at least 1; got 0",
+    ),
+    (
+        StatisticsRouter(hidden=0),
+        "hidden of .* must be None or an integer of at least 1; got 0",
+    ),
     (SpectralRouter(temperature=0.0), "temperature of SpectralRouter must be positive; got 0.0"),
     (SpectralRouter(temperature=float("nan")), "temperature of SpectralRouter must be positive"),
     (StatisticsRouter(noise=-1.0), "noise of StatisticsRouter must not be negative; got -1.0"),

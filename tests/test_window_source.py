@@ -142,11 +142,20 @@ def test_thinned_windows_are_evenly_spread_and_end_with_the_newest(n_rows, most)
     starts = few.places[:, 1]
     assert 1 <= few.n_windows <= most
     assert starts[-1] == source.places[-1, 1]
-    assert len(set(np.diff(starts).tolist())) <= 1
-    if source.n_windows <= most:
-        assert few.n_windows == source.n_windows
-    else:
-        assert few.n_windows >= most // 2
+    assert few.n_windows == min(most, source.n_windows)
+    steps = np.diff(starts)
+    assert (steps > 0).all()
+    if len(steps):
+        assert steps.max() <= 2 * source.n_windows / few.n_windows + 1
+
+
+@pytest.mark.parametrize("step", [24, 25, 48])
+def test_thinned_windows_see_every_hour_of_the_day(step):
+    source = WindowSource.of_series(L, H, [series(24 * 400)])
+    starts = source.thinned(source.n_windows // step).places[:, 1]
+    counts = np.bincount(starts % 24, minlength=24)
+    assert counts.min() > 0.4 * counts.mean()
+    assert np.bincount(source.places[::24, 1] % 24, minlength=24).min() == 0  # as an even step does
 
 
 def test_subsets_keep_the_order_they_are_asked_in():
@@ -193,7 +202,7 @@ def test_no_training_window_reaches_into_what_is_held_out(
         assert t + lookback < border[i] < t + lookback + horizon
     # the single expert is fitted on the very rows that training windows lie in
     rows = Training(lookback, horizon, series=data).without_end(validation).series
-    assert [len(v) for v in rows] == [max(0, b) for b in border]
+    assert [len(v) for v in rows] == [b for b in border if b >= lookback + horizon]
 
 
 @quick

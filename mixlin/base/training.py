@@ -64,6 +64,7 @@ class Training:
         Returns
         -------
         Training
+            Without times, and without series that are too short for a window then.
         """
         if not held_out:
             return self
@@ -72,15 +73,16 @@ class Training:
                 max(0, len(v) - (int(held_out) if held_out >= 1 else int(held_out * len(v))))
                 for v in self.series
             ]
-            weight = self.weight and [w[:n] for w, n in zip(self.weight, stops, strict=True)]
-            series = [v[:n] for v, n in zip(self.series, stops, strict=True)]
-            return replace(self, series=series, weight=weight)
+            long = [i for i, n in enumerate(stops) if n >= self.lookback + self.horizon]
+            weight = self.weight and [self.weight[i][: stops[i]] for i in long]
+            series = [self.series[i][: stops[i]] for i in long]
+            return replace(self, series=series, weight=weight, indexes=[])
         assert self.windows is not None
         x, y = self.windows
         held = min(len(x), int(held_out) if held_out >= 1 else int(held_out * len(x)))
         stop = len(x) - held - min(self.horizon - 1, (len(x) - held) // 4)
         weight = None if self.weight is None else self.weight[:stop]
-        return replace(self, windows=(x[:stop], y[:stop]), weight=weight)
+        return replace(self, windows=(x[:stop], y[:stop]), weight=weight, window_stamps=None)
 
     def stamps(self) -> Any:
         """Return a list of stamps (T,) for series, stamps (n, lookback + horizon) for windows.

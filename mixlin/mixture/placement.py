@@ -87,7 +87,7 @@ class Placed:
 _PLACED: weakref.WeakKeyDictionary[Mixture, weakref.WeakKeyDictionary[Backend, Placed]] = (
     weakref.WeakKeyDictionary()
 )
-_RECENTERED: weakref.WeakKeyDictionary[Mixture, dict[bool, Mixture | None]] = (
+_RECENTERED: weakref.WeakKeyDictionary[Mixture, dict[tuple[bool, bool], Mixture | None]] = (
     weakref.WeakKeyDictionary()
 )
 _PLACING = threading.RLock()
@@ -152,11 +152,12 @@ def as_placed(mixture: Mixture, backend: Backend) -> Mixture:
         return mixture
     with _PLACING:
         table = _RECENTERED.setdefault(mixture, {})
-        if backend.coarse not in table:
+        key = (backend.coarse, backend.folds_channels)
+        if key not in table:
             changes = _one_for_all_channels(mixture) if backend.folds_channels else {}
             found = _recentered(mixture, changes, backend.coarse)
-            table[backend.coarse] = None if found is mixture else found
-        return table[backend.coarse] or mixture  # a table must not hold its own keys
+            table[key] = None if found is mixture else found
+        return table[key] or mixture  # a table must not hold its own keys
 
 
 def _one_for_all_channels(mixture: Mixture) -> dict[str, Any]:

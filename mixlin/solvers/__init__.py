@@ -19,7 +19,12 @@ from .exact import (
 from .fixed_gates import FixedGatesSolver
 from .gradient_solver import GradientSolver
 from .gram import SeriesSums
-from .mixture_task import MixtureSolution, MixtureSolver, MixtureTask
+from .mixture_task import (
+    MixtureSolution,
+    MixtureSolver,
+    MixtureTask,
+    NothingToChooseOnError,
+)
 from .threads import single_threaded
 from .window_source import WindowSource
 from .window_sums import DenseSums, WindowSums
@@ -39,6 +44,7 @@ __all__ = [
     "MixtureSolution",
     "MixtureSolver",
     "MixtureTask",
+    "NothingToChooseOnError",
     "SeriesSums",
     "SwitchLoss",
     "WindowSource",

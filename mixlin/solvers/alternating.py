@@ -25,7 +25,12 @@ from .corrections import (
     run_gate,
 )
 from .expectation_maximization import GateFit, gather
-from .mixture_task import MixtureSolution, MixtureSolver, MixtureTask
+from .mixture_task import (
+    MixtureSolution,
+    MixtureSolver,
+    MixtureTask,
+    NothingToChooseOnError,
+)
 from .threads import single_threaded
 from .window_source import WindowSource
 
@@ -34,6 +39,7 @@ Float64Array = npt.NDArray[np.float64]
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _EASE = 0.5  # of the shrinkage, from round to round: experts part only once gates know why
 _POLISHED, _POLISH_STRENGTH = 2, 0.1
+_GATES_PER_NUMBER = 4  # two beginnings, before and after polishing
 _STEP_COORDINATES = 32  # at most with a gate per step, whose normal equations are one per step
 FEWEST_WINDOWS = 32  # held out; with fewer nothing can be chosen, and the single expert is kept
 _FEWEST_SPANS = 3  # of lookback + horizon windows that the held-out part is cut into
@@ -71,19 +77,23 @@ class CorrectionSolver(MixtureSolver):
     def check(self) -> None:
         name = type(self).__name__
         strengths = self._strengths()
-        if not strengths or not all(isinstance(s, (int, float)) and s > 0 for s in strengths):
+        if not strengths or not all(_is_number(s) and s > 0 for s in strengths):
             raise ValueError(
                 f"strength of {name} must be a positive number, or several to choose from; got "
                 f"{self.strength!r}."
             )
-        for key, least in (("min_gain", 0.0), ("n_coordinates", 1)):
-            value = getattr(self, key)
-            if not isinstance(value, (int, float)) or not value >= least:
-                raise ValueError(f"{key} of {name} must be at least {least:g}; got {value!r}.")
+        if not _is_number(self.min_gain) or not self.min_gain >= 0:
+            raise ValueError(f"min_gain of {name} must not be negative; got {self.min_gain!r}.")
+        whole = isinstance(self.n_coordinates, Integral)
+        if not whole or isinstance(self.n_coordinates, bool) or self.n_coordinates < 1:
+            raise ValueError(
+                f"n_coordinates of {name} must be an integer of at least 1; got "
+                f"{self.n_coordinates!r}."
+            )
         check_validation(self.validation, name)
 
-    def _strengths(self) -> tuple[float, ...]:
-        return tuple(self.strength) if isinstance(self.strength, Sequence) else (self.strength,)
+    def _strengths(self) -> list[Any]:
+        return list(np.atleast_1d(np.asarray(self.strength)).tolist())
 
     def solve(self, task: MixtureTask) -> MixtureSolution:
         self.check()
@@ -96,10 +106,13 @@ class CorrectionSolver(MixtureSolver):
         if not self.holds_out:
             return self._without_choice(task, float(strengths[0]))
         training, held_out = task.windows.split(self.validation)
-        if min(training.n_windows, held_out.n_windows) < FEWEST_WINDOWS:
+        if min(training.n_weighted, held_out.n_weighted) < FEWEST_WINDOWS:
             keep = self.refit or not training.n_windows
             return single_expert(task, [], None if keep else task.start(self.validation))
-        start = task.start(self.validation)
+        try:
+            start = task.start(self.validation)
+        except NothingToChooseOnError:
+            return single_expert(task, [])
         history: list[dict[str, Any]] = []
         best: Candidate | None = None
         single = np.inf
@@ -193,7 +206,7 @@ class CorrectionSolver(MixtureSolver):
         return MixtureSolution(
             found.space.mixture(found.corrections, found.gate),
             usage_of(task.windows, found.gate),
-            partial(residual_of, start, min(1.0, float(ratio))),
+            partial(residual_of, start, float(ratio)),
             history,
         )
 
@@ -221,7 +234,8 @@ class AlternatingSolver(CorrectionSolver):
         Whether fewer experts (halved, down to the single one) may be chosen.
     min_gain : float, default=0.01
         Share of the single expert's held-out error by which a mixture must be better to be
-        chosen; it must also exceed its standard error.
+        chosen; it must also exceed its standard error over spans of ``lookback + horizon``
+        windows. With fewer than three such spans held out no mixture is chosen.
     n_iter : int, default=6
         Rounds of expectation and maximization.
     sharpness : float, default=8.0
@@ -306,6 +320,7 @@ class AlternatingSolver(CorrectionSolver):
                 task.n_experts,
                 n_blocks,
                 self.n_coordinates if n_blocks == 1 else min(self.n_coordinates, _STEP_COORDINATES),
+                _GATES_PER_NUMBER * len(numbers),
             ),
         )
         rows = gather(training, space, task.router)
@@ -329,6 +344,10 @@ class AlternatingSolver(CorrectionSolver):
                 fit.polish(_POLISH_STRENGTH)
             gates[f"{name}, polished"] = fit.gate(top_k, training.n_channels)
         return space, gates
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _entry(n_experts: int, gates: str, strength: float, loss: float) -> dict[str, Any]:

@@ -42,17 +42,24 @@ class CorrectionSpace:
         Orthonormal directions of the windows.
     fit_intercept : bool
         Whether corrections have a constant.
+    unit : float
+        Root mean square of windows measured from their level, in units of their channel: less
+        than one where the level wanders.
+    active : bool array of shape (C,), optional
+        False for channels that never change, which keep what the single expert forecasts.
 
     Notes
     -----
-    The coordinates of a window are ``(x - l) basis / scale``, then its scale where the model has
-    one, then one where there is a constant.
+    The coordinates of a window are ``(x - l) basis / scale / unit``, then its scale where the model
+    has one, in the same units, then one where there is a constant.
     """
 
     start: Mixture
     scale: Float64Array
     basis: Float64Array
     fit_intercept: bool
+    unit: float = 1.0
+    active: npt.NDArray[np.bool_] | None = None
 
     @classmethod
     def of(
@@ -84,10 +91,10 @@ class CorrectionSpace:
             gram += flat.T @ (flat * weight.reshape(-1, 1).astype(np.float32))
             n += float(weight.sum())
         values, vectors = np.linalg.eigh(gram / max(n, 1.0))
-        keep = min(most, int((values > _SMALLEST_SHARE * max(values.mean(), 0.0)).sum()))
-        return cls(
-            start, scale, np.ascontiguousarray(vectors[:, L - max(1, keep) :]), fit_intercept
-        )
+        unit = max(float(values.mean()), np.finfo(np.float64).tiny)
+        keep = max(1, min(most, int((values > _SMALLEST_SHARE * unit).sum())))
+        basis = np.ascontiguousarray(vectors[:, L - keep :])
+        return cls(start, scale, basis, fit_intercept, float(np.sqrt(unit)), source.active)
 
     @property
     def n_coordinates(self) -> int:
@@ -122,7 +129,8 @@ class CorrectionSpace:
             unit = self.scale[c]
             rows = np.asarray(centered[:, c] / unit, dtype=np.float32)
             weights = start.weights[min(c, len(start.weights) - 1), 0]
-            both = rows @ np.concatenate([weights, self.basis], axis=1).astype(np.float32)
+            maps = np.concatenate([weights, self.basis / self.unit], axis=1)
+            both = rows @ maps.astype(np.float32)
             target = (block.y[:, c] - base[:, min(c, base.shape[1] - 1), None]) / unit
             if start.bias is not None:
                 target = target - start.bias[min(c, len(start.bias) - 1), 0] / unit
@@ -130,7 +138,7 @@ class CorrectionSpace:
                 relative = scale[:, c] / unit
                 coef = start.scale_coef[min(c, len(start.scale_coef) - 1), 0]
                 target = target - np.outer(relative, coef)
-                inputs[:, c, q] = relative
+                inputs[:, c, q] = relative / self.unit
             residuals[:, c] = target - both[:, : weights.shape[1]]
             inputs[:, c, :q] = both[:, weights.shape[1] :]
         assert block.x.shape[2] == L
@@ -149,13 +157,14 @@ class CorrectionSpace:
         Mixture
         """
         start, q = self.start, self.basis.shape[1]
-        weights = start.weights + (self.basis @ corrections[:, :q])[None]
+        weights = start.weights + (self.basis / self.unit @ corrections[:, :q])[None]
         scale_coef, bias = start.scale_coef, start.bias
         if scale_coef is not None:
-            scale_coef = scale_coef + corrections[None, :, q]
+            scale_coef = scale_coef + corrections[None, :, q] / self.unit
         if self.fit_intercept:
-            moved = self.scale[:, None, None] * corrections[None, :, -1]
-            if not np.ptp(self.scale):
+            units = self.scale if self.active is None else self.scale * self.active
+            moved = units[:, None, None] * corrections[None, :, -1]
+            if not np.ptp(units):
                 moved = moved[:1]
             bias = moved if bias is None else bias + moved
         elif bias is not None:
@@ -286,7 +295,7 @@ def _of_block(
     )
 
 
-def most_coordinates(n_experts: int, n_blocks: int, wanted: int) -> int:
+def most_coordinates(n_experts: int, n_blocks: int, wanted: int, n_gates: int = 1) -> int:
     """Return how many coordinates the normal equations may have within their memory.
 
     Parameters
@@ -295,8 +304,10 @@ def most_coordinates(n_experts: int, n_blocks: int, wanted: int) -> int:
     n_blocks : int
         One, or the horizon with a gate per step.
     wanted : int
+    n_gates : int
+        Gates whose equations are held at a time, those of held-out windows beside them.
     """
-    affordable = int((_MOMENT_BYTES / (8 * n_blocks)) ** 0.5 / n_experts)
+    affordable = int((_MOMENT_BYTES / (16 * n_blocks * n_gates)) ** 0.5 / n_experts)
     return max(4, min(wanted, affordable))
 
 

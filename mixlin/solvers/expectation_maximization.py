@@ -279,10 +279,12 @@ class GateFit:
         def objective(places: npt.NDArray[np.intp], weight: Float64Array) -> Objective:
             at, step = np.divmod(places, self._steps)
             inputs, residuals = rows.inputs[at], rows.residuals[at]
-            out = np.stack([inputs @ d for d in corrections])  # (E, n, H)
             if self._per_step:
-                each = np.arange(len(at))
-                out, residuals = out[:, each, step, None], residuals[each, step, None]
+                columns = corrections.transpose(0, 2, 1)  # (E, H, q)
+                out = np.stack([np.einsum("nq,nq->n", inputs, d[step]) for d in columns])
+                out, residuals = out[:, :, None], residuals[np.arange(len(at)), step, None]
+            else:
+                out = np.stack([inputs @ d for d in corrections])  # (E, n, H)
             unit_of_row = unit * out.shape[2]
             linear = np.einsum("knh,nh->kn", out, residuals) / unit_of_row
             quadratic = np.einsum("knh,lnh->kln", out, out) / unit_of_row

@@ -52,7 +52,8 @@ class FixedGatesSolver(CorrectionSolver):
         Whether the single expert may be chosen instead.
     min_gain : float, default=0.01
         Share of the single expert's held-out error by which the mixture must be better to be
-        chosen; it must also exceed its standard error.
+        chosen; it must also exceed its standard error over spans of ``lookback + horizon``
+        windows. With fewer than three such spans held out no mixture is chosen.
     validation : float or int, default=0.2
         Share, or number, of the last rows of every series (of the last windows, for arrays) that
         are held out to choose on.
@@ -212,7 +213,7 @@ def harmonic_moments(
     square, n = 0.0, 0.0
     for c in range(source.n_channels):
         own = [s for s in stretches if s.channel == c]
-        if not own:
+        if not own or (source.active is not None and not source.active[c]):
             continue
         reference = start.reference[min(c, len(start.reference) - 1)]
         eps = np.broadcast_to(start.normalization.eps, (source.n_channels,))[c]
@@ -254,13 +255,13 @@ def _maps(space: CorrectionSpace, channel: int, horizon: int) -> tuple[Float64Ar
     normalized = np.eye(L) - level[:, None]
     q = space.basis.shape[1]
     inputs = np.zeros((L + horizon + 2, space.n_coordinates))
-    inputs[:L, :q] = normalized @ space.basis
+    inputs[:L, :q] = normalized @ space.basis / space.unit
     outputs = np.zeros((L + horizon + 2, horizon))
     outputs[:L] = -normalized @ start.weights[min(channel, len(start.weights) - 1), 0]
     outputs[:L] -= level[:, None]
     outputs[L : L + horizon] = np.eye(horizon)
     if start.scale_coef is not None:
-        inputs[-2, q] = 1.0
+        inputs[-2, q] = 1.0 / space.unit
         outputs[-2] = -start.scale_coef[min(channel, len(start.scale_coef) - 1), 0]
     if space.fit_intercept:
         inputs[-1, -1] = 1.0

@@ -42,6 +42,7 @@ class TrainingBackend(TorchBackend):
         self.noise, self.dropout, self.balancing = noise, dropout, balancing
         self.training = False
         self.progress = 0.0
+        self.generator: torch.Generator | None = None  # of this training alone
         self.penalty: torch.Tensor | None = None
         self._load: torch.Tensor | None = None
 
@@ -56,10 +57,16 @@ class TrainingBackend(TorchBackend):
             return super().gate(logits, top_k, temperature, scores)
         n_experts = logits.shape[-1]
         plain = logits
+        like: dict[str, Any] = {
+            "generator": self.generator,
+            "device": logits.device,
+            "dtype": logits.dtype,
+        }
         if self.noise:
-            logits = logits + self.noise * torch.randn_like(logits)
+            logits = logits + self.noise * torch.randn(logits.shape, **like)
         if self.dropout:
-            logits = logits.masked_fill(torch.rand_like(logits) < self.dropout, _CLOSED)
+            drawn = torch.rand(logits.shape, **like)
+            logits = logits.masked_fill(drawn < self.dropout, _CLOSED)
         k = n_experts if top_k is None else top_k
         ranked = logits
         if self.balancing is not None and self._load is not None:
@@ -101,6 +108,9 @@ def train(
     if goes_on:
         assert task.previous is not None
         begin = in_units(task.previous, center, task.scale)
+        assert begin.gate is not None
+        temperature = task.router.temperature
+        begin = replace(begin, gate=replace(begin.gate, top_k=task.top_k, temperature=temperature))
     else:
         begin = beginning(solver, task, training, scaled, rng)
     return _Training(solver, task, training, held_out, begin, center).run()
@@ -119,6 +129,7 @@ class _Training:
         center: Float64Array,
     ) -> None:
         self.solver, self.task, self.center = solver, task, center
+        self.normalization = task.start(solver.validation).mixture().normalization
         balancing = named_balancing(solver.balancing)
         router = task.router
         self.backend = TrainingBackend(
@@ -135,24 +146,23 @@ class _Training:
         self.training = Batches(training, begin, center, task.scale, device)
         self.held_out = Batches(held_out, begin, center, task.scale, device)
         self.device = device
+        self.backend.generator = torch.Generator(device=device)
+        self.backend.generator.manual_seed(int(task.random_state.randint(2**31 - 1)))
 
     def run(self) -> MixtureSolution:
         solver, task = self.solver, self.task
-        seed = int(task.random_state.randint(2**31 - 1))
-        devices = [self.device] if self.device.type == "cuda" else []
         single = self._single_loss()
         history: list[dict[str, Any]] = [
             {"n_experts": 1, "gates": "single expert", "validation_loss": single}
         ]
-        with torch.random.fork_rng(devices=devices):  # the caller's random state is its own
-            torch.manual_seed(seed)
-            best, kept = self._train(history)
+        best, kept = self._train(history)
         _restore(self.tensors, kept)
         mixture = self._mixture()
         start = task.start(solver.validation)
         if solver.min_gain is not None and not best <= (1.0 - solver.min_gain) * single:
-            return single_expert(task, history, start)
-        ratio = min(1.0, best / single) if single > 0 and math.isfinite(best) else 1.0
+            return single_expert(task, history, None if solver.refit else start)
+        squared = self._mean_loss(self._forecast, "mse"), self._single_loss("mse")
+        ratio = squared[0] / squared[1] if squared[1] > 0 else 1.0
         assert mixture.gate is not None
         return MixtureSolution(
             mixture,
@@ -224,7 +234,7 @@ class _Training:
     def _epoch(self, optimizer: torch.optim.Optimizer) -> float:
         """Train on every window once; return the mean loss."""
         solver, backend = self.solver, self.backend
-        order = torch.randperm(len(self.training)).to(self.device)
+        order = torch.randperm(len(self.training), generator=backend.generator, device=self.device)
         total = torch.zeros((), device=self.device)
         n = 0
         backend.training = True
@@ -246,12 +256,14 @@ class _Training:
             backend.penalty = None
         return float(total) / n
 
-    def _held_out_loss(self) -> float:
-        return self._mean_loss(
-            lambda tensors: compute(self.placed, self.backend, *tensors).forecast
-        )
+    def _forecast(self, tensors: tuple[torch.Tensor | None, ...]) -> torch.Tensor:
+        found: torch.Tensor = compute(self.placed, self.backend, *tensors).forecast
+        return found
 
-    def _single_loss(self) -> float:
+    def _held_out_loss(self) -> float:
+        return self._mean_loss(self._forecast, self.solver.loss)
+
+    def _single_loss(self, kind: str | None = None) -> float:
         """Return the held-out loss of the exact single expert."""
         start = in_units(
             self.task.start(self.solver.validation).mixture(), self.center, self.task.scale
@@ -267,16 +279,16 @@ class _Training:
             found = self.backend.linear(tensors[0][..., :width], weights)
             return found if shift is None else found + shift
 
-        return self._mean_loss(single)
+        return self._mean_loss(single, kind or self.solver.loss)
 
-    def _mean_loss(self, forecast: Any) -> float:
+    def _mean_loss(self, forecast: Any, kind: str) -> float:
         size = max(1, _EVALUATED // (self.template.weights.shape[1] * self.template.horizon))
         size = max(1, size // self.held_out.source.n_channels)
         total, n = 0.0, 0
         with torch.no_grad():
             for numbers in torch.split(torch.arange(len(self.held_out), device=self.device), size):
                 tensors, target, weight = self.held_out.cut(numbers)
-                loss = _loss(self.solver.loss, forecast(tensors), target, weight)
+                loss = _loss(kind, forecast(tensors), target, weight)
                 total += float(loss) * len(numbers)
                 n += len(numbers)
         return total / n
@@ -303,14 +315,16 @@ class _Training:
         gate = replace(template.gate, layers=tuple(layer(la) for la in template.gate.layers))
         pre = tuple(replace(b, layers=tuple(layer(la) for la in b.layers)) for b in template.pre)
         if bias is not None:
-            bias = bias * scale[:, None, None]
+            active = self.task.windows.active
+            units = scale if active is None else scale * active
+            bias = bias * units[:, None, None]
             bias = bias[:1] if len(bias) > 1 and not np.ptp(bias, axis=0).any() else bias
         return replace(
             template,
             weights=np.ascontiguousarray(parts[:, :L].transpose(0, 2, 1, 3)),
             scale_coef=None if template.scale_coef is None else parts[:, L],
             bias=bias,
-            normalization=self.task.start(0).mixture().normalization,
+            normalization=self.normalization,
             reference=np.asarray(self.center, dtype=np.float64),
             gate=gate,
             pre=pre,

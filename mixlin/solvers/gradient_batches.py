@@ -62,6 +62,12 @@ class Batches:
             else:
                 weight = np.array([parts[i][t] for i, t in source.places])
             self._weight = torch.from_numpy(weight / weight.mean()).to(device, torch.float32)
+        active = source.active
+        if active is not None and not active.all():
+            on = torch.from_numpy(active.astype(np.float32)).to(device)
+            self._active: torch.Tensor | None = on
+        else:
+            self._active = None
         self._features = self._all_features()
 
     def __len__(self) -> int:
@@ -89,6 +95,8 @@ class Batches:
             z = torch.where(missing[:, :, None], 0.0, z)
             seen = (~missing).to(torch.float32)
             weight = seen if weight is None else weight * seen
+        if self._active is not None:
+            weight = self._active[None] if weight is None else weight * self._active
         x, y = z[:, :, :L], z[:, :, L:]
         base = (x @ self._level)[:, :, None]
         columns, scale = (x - base), None

@@ -8,7 +8,12 @@ from typing import Any
 from ..backends import BackendNotAvailableError
 from .alternating import FEWEST_WINDOWS, check_validation, single_expert
 from .balancing import Balancing, named_balancing
-from .mixture_task import MixtureSolution, MixtureSolver, MixtureTask
+from .mixture_task import (
+    MixtureSolution,
+    MixtureSolver,
+    MixtureTask,
+    NothingToChooseOnError,
+)
 
 _LOSSES = ("mse", "mae", "huber")
 _SCHEDULES = ("constant", "cosine", "exponential", "halving")
@@ -40,6 +45,8 @@ class GradientSolver(MixtureSolver):
     min_gain : float or None, default=0.01
         Share of the single expert's held-out error by which the mixture must be better to be
         kept; None keeps it whatever its error is.
+    refit : bool, default=True
+        Whether the single expert, where it is kept, is that of all data.
     patience : int, default=4
         Epochs without a better held-out error after which training stops.
     validation : float or int, default=0.2
@@ -80,6 +87,7 @@ class GradientSolver(MixtureSolver):
         start: str = "exact",
         start_noise: float = 0.05,
         min_gain: float | None = 0.01,
+        refit: bool = True,
         patience: int = 4,
         validation: float | int = 0.2,
         weight_decay: float = 0.0,
@@ -96,6 +104,7 @@ class GradientSolver(MixtureSolver):
         self.start = start
         self.start_noise = start_noise
         self.min_gain = min_gain
+        self.refit = refit
         self.patience = patience
         self.validation = validation
         self.weight_decay = weight_decay
@@ -134,7 +143,11 @@ class GradientSolver(MixtureSolver):
     def solve(self, task: MixtureTask) -> MixtureSolution:
         self.check()
         training, held_out = task.windows.split(self.validation)
-        if min(training.n_windows, held_out.n_windows) < FEWEST_WINDOWS:
+        if min(training.n_weighted, held_out.n_weighted) < FEWEST_WINDOWS:
+            return single_expert(task, [])
+        try:
+            task.start(self.validation)
+        except NothingToChooseOnError:
             return single_expert(task, [])
         try:
             from .gradient import train

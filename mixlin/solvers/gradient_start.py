@@ -40,10 +40,25 @@ def fits(previous: Mixture | None, start: Mixture, task: MixtureTask) -> bool:
     """Whether training can go on from a mixture."""
     if previous is None or previous.gate is None:
         return False
-    shape = (task.n_experts, start.lookback, start.horizon)
-    before = (previous.n_experts, previous.lookback, previous.horizon)
+    n_channels = len(task.scale)
+    groups = {1, n_channels}
+
+    def shape(mixture: Mixture, n_experts: int) -> tuple[object, ...]:
+        rule = mixture.normalization
+        return (
+            n_experts,
+            mixture.lookback,
+            mixture.horizon,
+            (rule.level, rule.scaled, rule.ddof, rule.eps_inside),
+            mixture.scale_coef is None,
+            len(mixture.weights),
+        )
+
     same_router = repr(previous.gate.router) == repr(task.router)
-    return shape == before and same_router and bool(previous.pre) == bool(task.hidden)
+    whole = all(len(layer.weight) in groups for layer in previous.gate.layers)
+    alike = shape(previous, previous.n_experts) == shape(start, task.n_experts)
+    with_bias = (previous.bias is not None) == task.fit_intercept
+    return alike and with_bias and same_router and whole and bool(previous.pre) == bool(task.hidden)
 
 
 def beginning(

@@ -18,6 +18,10 @@ from .window_source import WindowSource
 Float64Array = npt.NDArray[np.float64]
 
 
+class NothingToChooseOnError(ValueError):
+    """What is left without the held-out rows can't be fitted."""
+
+
 @dataclass(frozen=True, eq=False)
 class MixtureTask:
     """A mixture to be fitted.
@@ -28,7 +32,7 @@ class MixtureTask:
         Of all training data.
     start : callable
         From a number of rows (or a share of them) to leave out at the end to the exact single
-        expert of the rest: a plan.
+        expert of the rest: a plan. Raises :class:`NothingToChooseOnError` if there is too little.
     router : Router
         Prepared.
     n_experts : int

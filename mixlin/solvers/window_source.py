@@ -13,6 +13,7 @@ FloatArray = npt.NDArray[np.floating]
 Float64Array = npt.NDArray[np.float64]
 StampArray = npt.NDArray[np.datetime64]
 
+_GOLDEN = (5**0.5 - 1) / 2
 _BLOCK_ELEMENTS = 2**22  # values of windows and targets that are cut at a time
 
 
@@ -53,6 +54,8 @@ class WindowSource:
         Series and first row of every window; ``(0, i)`` for the i-th of ``windows``.
     fill : array of shape (C,)
         What missing values are replaced by.
+    active : bool array of shape (C,), optional
+        False for channels that never change: they teach nothing, and their windows weigh zero.
 
     Examples
     --------
@@ -71,6 +74,7 @@ class WindowSource:
     weight: Any
     places: npt.NDArray[np.intp]
     fill: Float64Array
+    active: npt.NDArray[np.bool_] | None = None
 
     @classmethod
     def of_series(
@@ -132,14 +136,33 @@ class WindowSource:
         """Number of channels."""
         return len(self.fill)
 
+    @property
+    def n_weighted(self) -> int:
+        """Number of windows whose weight is not zero."""
+        if self.weight is None:
+            return self.n_windows
+        if self.windows is not None:
+            return int(np.count_nonzero(self.weight[self.places[:, 1]]))
+        counted = [self.weight[i][t] > 0 for i, t in self.places]
+        return int(np.count_nonzero(counted))
+
     def subset(self, numbers: npt.NDArray[np.intp] | slice) -> WindowSource:
         """Return some of the windows, in the order of ``numbers``."""
         return replace(self, places=self.places[numbers])
 
     def thinned(self, most: int) -> WindowSource:
-        """Return every k-th window, at most ``most`` of them, the newest among them."""
-        step = -(-self.n_windows // max(1, most))
-        return self.subset(slice((self.n_windows - 1) % step, None, step)) if step > 1 else self
+        """Return at most ``most`` windows, evenly spread, the newest among them.
+
+        One of every stratum, at places that follow the golden ratio: an even step would see the
+        same hours of every day.
+        """
+        if self.n_windows <= most:
+            return self
+        edges = np.linspace(0, self.n_windows, most + 1).astype(np.intp)
+        within = np.diff(edges) * (np.arange(most) * _GOLDEN % 1)
+        places = edges[:-1] + within.astype(np.intp)
+        places[-1] = self.n_windows - 1
+        return self.subset(places)
 
     def split(self, validation: float | int) -> tuple[WindowSource, WindowSource]:
         """Hold windows out at the end.
@@ -187,6 +210,8 @@ class WindowSource:
         L, length = self.lookback, self.lookback + self.horizon
         which, start = self.places[numbers].T
         weight = np.ones((len(numbers), self.n_channels))
+        if self.active is not None:
+            weight *= self.active
         stamps = None
         if self.windows is not None:
             x, y = (np.asarray(part[start], dtype=np.float64) for part in self.windows)
