@@ -27,6 +27,7 @@ _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # neighbors, and are faster than one tall product.
 _ROWS = 32
 _LEAST_MULTIPLICATIONS = 400
+_COLUMNS = 8  # of results, a multiple: the kernels for a few more add up rows in several ways
 _BLOCK_ELEMENTS = 2**23  # 32 MiB of float32 columns
 
 
@@ -61,8 +62,6 @@ def _padded(rows: torch.Tensor, multiple: int) -> torch.Tensor:
 
 def _shared_product(rows: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """Multiply rows (R, K) by weights (K, M) in blocks."""
-    if torch.is_grad_enabled() and w.requires_grad:
-        return rows @ w  # in training rows may round as they like, and one product is faster
     size = _ROWS * -(-_LEAST_MULTIPLICATIONS // (_ROWS * w.numel()))
     n, (n_columns, n_outputs) = len(rows), w.shape
     whole = n // size * size if n >= 2 * size else 0
@@ -88,6 +87,9 @@ def _shared_product(rows: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
 
 def _product(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """Multiply rows (n, C or 1, ..., K) by weights (G, K, M), G = 1 or C."""
+    spare = -w.shape[2] % _COLUMNS
+    if spare:
+        return _product(x, functional.pad(w, (0, spare)))[..., :-spare]
     n_outputs = w.shape[2]
     if len(w) == 1:
         return _shared_product(x.reshape(-1, x.shape[-1]), w[0]).reshape(*x.shape[:-1], n_outputs)
@@ -208,16 +210,20 @@ class TorchBackend(Backend):
         axis: int = -1,
     ) -> torch.Tensor:
         if axis == -2:
-            out = _product(x.transpose(1, 2)[:, None], w)[:, 0].transpose(1, 2)
+            out = self._product(x.transpose(1, 2)[:, None], w)[:, 0].transpose(1, 2)
             if b is not None:
                 out = out + b[0][:, None]
         else:
-            out = _product(x, w)
+            out = self._product(x, w)
             if b is not None:
                 out = out + (b if out.ndim == 3 else b[:, None, :])
         if add is not None:
             out = out + add
         return out if activation is None else _ACTIVATIONS[activation](out)
+
+    def _product(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        """Multiply rows (n, C or 1, ..., K) by weights (G, K, M), G = 1 or C."""
+        return _product(x, w)
 
     def power(self, x: torch.Tensor, n_bins: int) -> torch.Tensor:
         require_bins(x.shape[-1], n_bins)
