@@ -124,9 +124,8 @@ def reached(trace: list[tuple[float, float]], target: float) -> float | None:
 
 def ours(spans: Spans) -> dict[str, MoLEForecaster]:
     held = {"validation": spans.n_held}
-    reference = CalendarRouter(
-        stamp="first", encoding="reference", hidden=EXPERTS * 7, per_channel=False
-    )
+    reference = CalendarRouter(stamp="first", encoding="reference", hidden=EXPERTS * 7)
+    trained = {"router": reference, "random_state": 0}
     return {
         "alternating, statistics": MoLEForecaster(
             L, H, solver=AlternatingSolver(refit=False, **held), random_state=0
@@ -135,15 +134,15 @@ def ours(spans: Spans) -> dict[str, MoLEForecaster]:
             L, H, router="calendar", solver=AlternatingSolver(refit=False, **held), random_state=0
         ),
         "fixed gates": MoLEForecaster(L, H, solver=FixedGatesSolver(refit=False, **held)),
-        "gradient, exact start, batch 64": MoLEForecaster(
-            L, H, router=reference, solver=GradientSolver(batch_size=64, **held), random_state=0
+        # a few epochs each; min_gain=None keeps what was trained whatever it is worth
+        "gradient, exact start": MoLEForecaster(
+            L, H, solver=GradientSolver(2, 64, 1e-3, min_gain=None, **held), **trained
         ),
-        "gradient, random start, batch 64": MoLEForecaster(
+        "gradient, random start": MoLEForecaster(
             L,
             H,
-            router=reference,
-            solver=GradientSolver(batch_size=64, start="random", learning_rate=5e-3, **held),
-            random_state=0,
+            solver=GradientSolver(4, 256, 5e-3, start="random", min_gain=None, **held),
+            **trained,
         ),
     }
 

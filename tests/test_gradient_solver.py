@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -160,11 +162,40 @@ def test_torch_training_goes_on_where_it_was():
     assert min(after) < min(before)
     again = cold.fit(series(), timestamps=hours())
     assert losses(again)[0] != pytest.approx(first, rel=1e-4)
-    # another number of experts, or another router, starts anew
-    for changed in ({"n_experts": 2}, {"router": "spectral"}):
+    # another number of experts, another router or another base starts anew
+    bases = [{"base": base} for base in ("nlinear", "rlinear", "linear")]
+    for changed in ({"n_experts": 2}, {"router": "spectral"}, *bases):
         anew = warm.set_params(**changed).fit(series(), timestamps=hours())
         fresh = clone(warm).fit(series(), timestamps=hours())
         assert losses(anew) == losses(fresh)
+
+
+def test_torch_training_that_goes_on_takes_the_present_top_k():
+    model = trained(max_epochs=1).set_params(solver__warm_start=True, top_k=1)
+    model.fit(series(), timestamps=hours())
+    X, _ = make_windows(series(seed=1), L, H)
+    assert ((model.gate_weights(X) > 0).sum(axis=-1) == 1).all()
+
+
+def test_torch_threads_train_alike():
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: parameters(trained(max_epochs=2)), range(3)))
+    for one in found[1:]:
+        np.testing.assert_allclose(one, found[0], rtol=1e-4, atol=1e-6)
+
+
+def test_torch_intervals_widen_where_a_mixture_is_worse():
+    good, bad = trained(), trained(start="random", max_epochs=1, learning_rate=1e-5)
+    width = [np.ptp(m.predict_interval(), axis=-1).mean() for m in (good, bad)]
+    assert width[1] > 1.2 * width[0]
+
+
+def test_torch_balancing_travels_in_a_file(tmp_path):
+    model = trained(balancing=SwitchLoss(0.05), max_epochs=1)
+    model.save(tmp_path / "model")
+    loaded = mixlin.load(tmp_path / "model")
+    assert loaded.solver.balancing.get_params() == SwitchLoss(0.05).get_params()
+    assert (loaded.predict() == model.predict()).all()
 
 
 def test_torch_a_rate_that_diverges_leaves_the_best_weights():

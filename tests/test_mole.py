@@ -710,3 +710,100 @@ def test_a_constant_channel_is_no_trouble(solver, base):
     forecast = model.predict()
     assert np.isfinite(forecast).all()
     np.testing.assert_allclose(forecast[:, 2], 3.0, atol=0.05)
+
+
+# -- what is left for choosing -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", [AlternatingSolver(n_iter=2), FixedGatesSolver()])
+def test_a_channel_that_begins_late_leaves_the_single_expert(solver):
+    data = series()
+    data[: int(0.85 * T), 1] = np.nan
+    model = MoLEForecaster(L, H, individual=True, solver=solver).fit(data, timestamps=hours(T))
+    assert model.n_experts_ == 1
+    single = mixlin.DLinearForecaster(L, H, individual=True).fit(data)
+    np.testing.assert_allclose(model.predict(), single.predict())
+
+
+@pytest.mark.parametrize("zero", [slice(0, 560), slice(560, T)])
+def test_weights_that_leave_nothing_to_choose_on_leave_the_single_expert(zero):
+    weight = np.ones(T)
+    weight[zero] = 0.0
+    model = MoLEForecaster(L, H, solver=AlternatingSolver(n_iter=2), random_state=0)
+    model.fit(series(), sample_weight=weight)
+    assert model.n_experts_ == 1
+    single = mixlin.DLinearForecaster(L, H).fit(series(), sample_weight=weight)
+    np.testing.assert_allclose(model.predict(), single.predict())
+
+
+def test_more_rows_held_out_than_a_weighted_series_has():
+    many = [series(n) for n in (700, 300, 150)]
+    solver = AlternatingSolver(n_iter=2, validation=200)
+    model = MoLEForecaster(L, H, solver=solver, random_state=0)
+    model.fit(many, sample_weight=[1.0, 2.0, 1.0])
+    assert np.isfinite(model.predict()[0]).all()
+
+
+def test_channels_that_never_change_do_not_matter():
+    data = series()
+    constants = np.c_[data, np.full((T, 30), 3.0)]
+    model = MoLEForecaster(L, H, n_experts=2, router="calendar", solver=FIXED, random_state=0)
+    few = clone(model).fit(data, timestamps=hours(T)).predict()
+    many = clone(model).fit(constants, timestamps=hours(T)).predict()
+    np.testing.assert_allclose(many[:, :C], few, rtol=1e-6)
+    assert (many[:, C:] == 3.0).all()
+
+
+def test_a_trend_does_not_shrink_what_experts_differ_in():
+    data, trend = series(2000), np.linspace(0, 1, 2000)[:, None]
+    gains = []
+    for size in (0.0, 10.0, 100.0):
+        model = MoLEForecaster(L, H, base="nlinear", n_experts=3, solver=FixedGatesSolver())
+        model.fit(data + size * data.std(axis=0) * trend, timestamps=hours(2000))
+        losses = [e["validation_loss"] for e in model.history_]
+        gains.append(1 - min(losses) / losses[0])
+    assert gains[0] > 0.02
+    assert min(gains) > 0.8 * gains[0]
+
+
+def test_a_zoned_index_may_begin_at_an_hour_that_repeats():
+    pd = pytest.importorskip("pandas")
+    index = pd.date_range("2024-10-27 02:00+02:00", periods=T, freq="h").tz_convert("Europe/Berlin")
+    frame = pd.DataFrame(series(), index=index)
+    model = MoLEForecaster(L, H, router="calendar", solver=ALTERNATING, random_state=0).fit(frame)
+    assert model.predict().index[0] == index[-1] + index.freq
+
+
+# -- parameters --------------------------------------------------------------------------------
+
+
+def test_numbers_of_numpy_are_numbers():
+    solver = AlternatingSolver(
+        np.array([0.1, 1.0]), n_coordinates=np.int64(8), n_iter=np.int64(2), min_gain=np.float32(0)
+    )
+    router = SpectralRouter(n_bands=np.int64(4), hidden=np.int64(3))
+    model = MoLEForecaster(L, H, n_experts=2, solver=solver, router=router, random_state=0)
+    assert len(model.fit(series()).history_) == 1 + 4 * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("solver__n_iter", r"needs an object, and solver is 'alternating'.*AlternatingSolver\(\)"),
+        ("router__hidden", r"needs an object, and router is 'statistics'.*StatisticsRouter\(\)"),
+    ],
+)
+def test_parameters_of_what_is_named_ask_for_the_object(name, sentence):
+    model = MoLEForecaster()
+    with pytest.raises(ValueError, match=sentence):
+        model.set_params(**{name: 3})
+    part = name.partition("__")[0]
+    known = {"solver": AlternatingSolver(), "router": StatisticsRouter()}
+    assert model.set_params(**{part: known[part], name: 3}).get_params()[name] == 3
+
+
+def test_a_namesake_does_not_replace_a_router_of_mixlin(tmp_path):
+    model = fitted(router="statistics")
+    model.save(tmp_path / "model")
+    type("StatisticsRouter", (Router,), {"features": lambda self, *given: np.ones((1, 1, 1))})
+    assert (mixlin.load(tmp_path / "model").predict() == model.predict()).all()
