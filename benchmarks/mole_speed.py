@@ -165,7 +165,8 @@ def held_out_errors(model: MoLEForecaster, spans: Spans) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", action="append", help="ETTh1 and ETTm1 by default")
-    parser.add_argument("--repeats", type=int, default=3, help="of every fit and every loop")
+    parser.add_argument("--repeats", type=int, default=3, help="of every fit of ours")
+    parser.add_argument("--loops", type=int, default=2, help="runs of every loop")
     parser.add_argument("--rate", type=float, default=5e-3, help="of the loop")
     parser.add_argument("--batch", type=int, action="append", help="8 and 64 by default")
     parser.add_argument("--markdown", type=Path, help="write the table to this file too")
@@ -180,7 +181,7 @@ def main() -> None:
         loops: dict[int, float] = {}
         target = np.inf
         traces = {
-            size: [run_loop(spans, size, options.rate, seed) for seed in range(options.repeats)]
+            size: [run_loop(spans, size, options.rate, seed) for seed in range(options.loops)]
             for size in options.batch or (8, 64)
         }
         for size, found in traces.items():
