@@ -249,7 +249,7 @@ class PeriodicRouter(Router):
     >>> hours = np.datetime64("2024-01-01T00", "ns") + np.arange(4) * np.timedelta64(1, "h")
     >>> router = PeriodicRouter(n_experts=3)
     >>> np.exp(router.features(np.zeros((1, 1, 3)), hours[None], 1)).round(3).tolist()
-    [[[0.569, 0.333, 0.098]]]
+    [[[0.569, 0.42, 0.011]]]
     """
 
     n_experts: int = 4

@@ -92,6 +92,9 @@ def missing_extra(error):
     return None
 
 
+TORCH_MODULES = {"torch_backend.py", "gradient.py", "gradient_batches.py"}
+
+
 class DoctestsWithoutExtras:
     """Skip a doctest whose first failure is that an extra is not installed.
 
@@ -99,8 +102,8 @@ class DoctestsWithoutExtras:
     """
 
     def pytest_ignore_collect(self, collection_path):
-        # the one module that needs its extra as a whole
-        torch_only = collection_path.name == "torch_backend.py"
+        # the modules that need their extra as a whole
+        torch_only = collection_path.name in TORCH_MODULES
         return True if torch_only and importlib.util.find_spec("torch") is None else None
 
     @pytest.hookimpl(wrapper=True)

@@ -375,7 +375,11 @@ def test_a_mixture_with_nothing_to_choose_is_fitted_on_the_training_rows(load):
 def test_with_validation_holds_out_what_it_says_and_leaves_the_rest():
     model = MoLEForecaster(24, 6, n_experts=3, solver=GradientSolver(max_epochs=7), random_state=1)
     held = model.with_validation(np.int64(50))
-    assert held.solver.get_params() == {**model.solver.get_params(), "validation": 50}
+    assert held.solver.get_params() == {
+        **model.solver.get_params(),
+        "validation": 50,
+        "refit": False,
+    }
     assert model.solver.validation == 0.2
     others = {"lookback": 24, "horizon": 6, "n_experts": 3, "random_state": 1}
     assert {name: held.get_params()[name] for name in others} == others

@@ -390,7 +390,7 @@ def test_gated_mixtures_with_a_router_of_ones_own_come_back(tmp_path):
 
 def test_a_router_unknown_here_is_refused_with_its_name(tmp_path, monkeypatch):
     write_record({"plan": make_plan()}, tmp_path / "plan", "0")
-    monkeypatch.delitem(sys.modules["mixlin.routing"]._ROUTERS, "SpreadRouter")
+    monkeypatch.delitem(sys.modules["mixlin.gates"]._ROUTERS, "SpreadRouter")
     with pytest.raises(ValueError, match=r"unknown router 'SpreadRouter'.*ConstantRouter"):
         read_record(tmp_path / "plan")
 

@@ -91,7 +91,8 @@ class CorrectionSpace:
             gram += flat.T @ (flat * weight.reshape(-1, 1).astype(np.float32))
             n += float(weight.sum())
         values, vectors = np.linalg.eigh(gram / max(n, 1.0))
-        unit = max(float(values.mean()), np.finfo(np.float64).tiny)
+        unit = float(values.mean())
+        unit = unit if unit > np.finfo(np.float32).tiny else 1.0  # windows that never vary
         keep = max(1, min(most, int((values > _SMALLEST_SHARE * unit).sum())))
         basis = np.ascontiguousarray(vectors[:, L - keep :])
         return cls(start, scale, basis, fit_intercept, float(np.sqrt(unit)), source.active)
