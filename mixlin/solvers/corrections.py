@@ -83,13 +83,13 @@ class CorrectionSpace:
             Directions at most.
         """
         L = source.lookback
-        space = cls(start, scale, np.eye(L), fit_intercept)
         gram, n = np.zeros((L, L)), 0.0
         for block in source.thinned(max(64, _SAMPLE // source.n_channels)).blocks():
-            rows, weight = space.measure(block)[0][:, :, :L], block.weight
-            flat = rows.reshape(-1, L)
-            gram += flat.T @ (flat * weight.reshape(-1, 1).astype(np.float32))
-            n += float(weight.sum())
+            centered, _, _ = start.normalization.measure(block.x, start.reference)
+            root = np.sqrt(block.weight) / scale
+            flat = (centered * root[:, :, None]).reshape(-1, L).astype(np.float32)
+            gram += flat.T @ flat
+            n += float(block.weight.sum())
         values, vectors = np.linalg.eigh(gram / max(n, 1.0))
         unit = float(values.mean())
         unit = unit if unit > np.finfo(np.float32).tiny else 1.0  # windows that never vary

@@ -206,32 +206,26 @@ def harmonic_moments(
     -------
     Moments
     """
-    start, L, H = space.start, source.lookback, source.horizon
+    L, H = source.lookback, source.horizon
     J, K, q = router.degree, router.n_experts, space.n_coordinates
     gram = np.zeros((2 * J + 1, q, q), dtype=np.complex128)
     cross = np.zeros((J + 1, q, H), dtype=np.complex128)
     square, n = 0.0, 0.0
-    for c in range(source.n_channels):
-        own = [s for s in stretches if s.channel == c]
-        if not own or (source.active is not None and not source.active[c]):
-            continue
-        reference = start.reference[min(c, len(start.reference) - 1)]
-        eps = np.broadcast_to(start.normalization.eps, (source.n_channels,))[c]
-        inputs, outputs = _maps(space, c, H)
-        rows = [(s.values - reference) / space.scale[c] for s in own]
-        scales: list[Float64Array | None] = [None] * len(own)
-        if start.scale_coef is not None:
-            scales = [_window_scale(v, L, H, eps / space.scale[c] ** 2) for v in rows]
+    for alike in _alike(space, source, stretches):
+        inputs, outputs = _maps(space, alike[0].channel, H)
+        both = np.concatenate([inputs, outputs], axis=1)
+        measured = [_measured(space, s, L, H) for s in alike]
+        bias = np.array([_bias(space, s.channel, H) for s in alike])  # channels have their own
         for m in range(2 * J + 1):
-            sums = np.zeros((L + H + 2, L + H + 2), dtype=np.complex128)
-            for s, v, scale in zip(own, rows, scales, strict=True):
-                wave = np.exp(1j * m * (s.first + s.step * np.arange(len(v) - L - H + 2)))
-                sums += s.weight * _wave_sums(v, wave, np.exp(1j * m * s.step), scale)
-            gram[m] += inputs.T @ sums @ inputs
+            sums, lines = _wave_sums(alike, measured, m, L + H)
+            product = sums @ both
+            gram[m] += inputs.T @ product[:, :q]
             if m <= J:
-                cross[m] += inputs.T @ sums @ outputs
+                cross[m] += inputs.T @ (product[:, q:] - lines.T @ bias)
             if m == 0:
-                square += float(np.einsum("ah,ab,bh->", outputs, sums.real, outputs, optimize=True))
+                square += float(np.einsum("ah,ah->", outputs, product[:, q:].real))
+                square -= 2 * float(np.einsum("sh,sh->", bias, lines.real @ outputs))
+                square += float(lines[:, -1].real @ (bias * bias).sum(axis=1))
                 n += float(sums[-1, -1].real)
     # products of gates are trigonometric polynomials of twice the degree
     a = router.amplitudes()
@@ -248,8 +242,36 @@ def harmonic_moments(
     return Moments(joint.reshape(1, K * q, K * q), both.reshape(1, K * q, H), square, n)
 
 
+def _alike(
+    space: CorrectionSpace, source: WindowSource, stretches: list[Stretch]
+) -> Iterator[list[Stretch]]:
+    """Yield stretches whose sums may be added: of one step, of channels that share their maps."""
+    start = space.start
+    shared = len(start.weights) == 1
+    if start.scale_coef is not None:
+        shared = shared and len(start.scale_coef) == 1
+    found: dict[tuple[int, float], list[Stretch]] = {}
+    for s in stretches:
+        if source.active is None or source.active[s.channel]:
+            found.setdefault((0 if shared else s.channel, s.step), []).append(s)
+    yield from found.values()
+
+
+def _measured(
+    space: CorrectionSpace, stretch: Stretch, lookback: int, horizon: int
+) -> tuple[Float64Array, Float64Array | None]:
+    """Return a stretch in units of its channel, and the scale of its windows if there is one."""
+    start, c = space.start, stretch.channel
+    reference = start.reference[min(c, len(start.reference) - 1)]
+    v = (stretch.values - reference) / space.scale[c]
+    if start.scale_coef is None:
+        return v, None
+    eps = np.broadcast_to(start.normalization.eps, (len(space.scale),))[c]
+    return v, _window_scale(v, lookback, horizon, eps / space.scale[c] ** 2)
+
+
 def _maps(space: CorrectionSpace, channel: int, horizon: int) -> tuple[Float64Array, Float64Array]:
-    """Return what turns the coordinates (x, y, scale, 1) into inputs and into residuals."""
+    """Return what turns the coordinates (x, y, scale, 1) into inputs and residuals with bias."""
     start, L = space.start, space.start.lookback
     level = start.normalization.functional(L)
     normalized = np.eye(L) - level[:, None]
@@ -265,9 +287,15 @@ def _maps(space: CorrectionSpace, channel: int, horizon: int) -> tuple[Float64Ar
         outputs[-2] = -start.scale_coef[min(channel, len(start.scale_coef) - 1), 0]
     if space.fit_intercept:
         inputs[-1, -1] = 1.0
-    if start.bias is not None:
-        outputs[-1] = -start.bias[min(channel, len(start.bias) - 1), 0] / space.scale[channel]
     return inputs, outputs
+
+
+def _bias(space: CorrectionSpace, channel: int, horizon: int) -> Float64Array:
+    """Return the constant of a channel in its units, which residuals are measured without."""
+    bias = space.start.bias
+    if bias is None:
+        return np.zeros(horizon)
+    return np.asarray(bias[min(channel, len(bias) - 1), 0] / space.scale[channel])
 
 
 def _window_scale(v: Float64Array, lookback: int, horizon: int, eps: float) -> Float64Array:
@@ -279,50 +307,63 @@ def _window_scale(v: Float64Array, lookback: int, horizon: int, eps: float) -> F
 
 
 def _wave_sums(
-    v: Float64Array, wave: ComplexArray, step: complex, scale: Float64Array | None
-) -> ComplexArray:
-    """Return the sum over windows of ``wave_t z_t z_t'``, with ``z = (x, y, scale, 1)``.
+    stretches: list[Stretch],
+    measured: list[tuple[Float64Array, Float64Array | None]],
+    m: int,
+    length: int,
+) -> tuple[ComplexArray, ComplexArray]:
+    """Return the sum over windows of ``exp(i m phase) z z'``, with ``z = (x, y, scale, 1)``.
 
     Parameters
     ----------
-    v : array of shape (N + M - 1,)
-        N windows of M values.
-    wave : array of shape (N + 1,)
-        A geometric sequence of ratio ``step``.
-    step : complex
-    scale : array of shape (N,), optional
+    stretches : list of Stretch
+        Of one step.
+    measured : list of (array of shape (N + M - 1,), array of shape (N,) or None)
+        N windows of M values, and their scales.
+    m : int
+    length : int
+        M.
 
     Returns
     -------
-    array of shape (M + 2, M + 2)
+    sums : array of shape (M + 2, M + 2)
+    lines : array of shape (n_stretches, M + 2)
+        The last row of the sums of every stretch.
     """
-    N = len(wave) - 1
-    M = len(v) - N + 1
+    M = length
+    lines = np.zeros((len(stretches), M + 2), dtype=np.complex128)
     out = np.zeros((M + 2, M + 2), dtype=np.complex128)
-    n_fft = next_fast_len(len(v))
-    spectrum = fft(v, n_fft)
-
-    def correlated(rows: ComplexArray) -> ComplexArray:
-        """Return ``sum_t rows_t v_(t + j)`` for j = 0 ... M - 1."""
-        found: ComplexArray = ifft(np.conj(fft(np.conj(rows), n_fft)) * spectrum)[:M]
-        return found
-
-    gram, turn = out[:M, :M], np.conj(step)
-    gram[0] = correlated(wave[:N] * v[:N])
-    head, tail = v[: M - 1], v[N:]
+    gram, step = out[:M, :M], np.exp(1j * m * stretches[0].step)
+    powers = step ** np.arange(M)
+    ends = np.zeros((M - 1, M - 1), dtype=np.complex128)
+    for own, stretch, (v, scale) in zip(lines, stretches, measured, strict=True):
+        N = len(v) - M + 1
+        wave = np.exp(1j * m * (stretch.first + stretch.step * np.arange(N + 1)))
+        wave *= stretch.weight
+        head, tail = v[: M - 1], v[N:]
+        ends += np.outer(wave[N] * tail, tail) - np.outer(wave[0] * head, head)
+        gram[0] += _correlated(wave[:N] * v[:N], v, M)
+        unwound = powers[:-1] * (wave[N] * tail - wave[0] * head)
+        line = np.concatenate([[0.0], np.cumsum(unwound)]) + wave[:N] @ v[:N]
+        own[:M] = line * np.conj(powers)
+        own[-1] = wave[:N].sum()
+        if scale is not None:
+            out[-2, :M] += _correlated(wave[:N] * scale, v, M)
+            out[-2, -2] += wave[:N] @ scale**2
+            own[-2] = wave[:N] @ scale
+    turn = np.conj(step)
     for i in range(M - 1):
-        gram[i + 1, i + 1 :] = turn * (
-            gram[i, i:-1] - wave[0] * head[i] * head[i:] + wave[N] * tail[i] * tail[i:]
-        )
+        np.add(gram[i, i:-1], ends[i, i:], out=gram[i + 1, i + 1 :])
+        gram[i + 1, i + 1 :] *= turn
     lower = np.tril_indices(M, -1)
     gram[lower] = gram.T[lower]
-    powers = step ** np.arange(M)
-    unwound = powers[:-1] * (wave[N] * tail - wave[0] * head)
-    line = np.concatenate([[0.0], np.cumsum(unwound)]) + wave[:N] @ v[:N]
-    out[-1, :M] = out[:M, -1] = line * np.conj(powers)
-    out[-1, -1] = wave[:N].sum()
-    if scale is not None:
-        out[-2, :M] = out[:M, -2] = correlated(wave[:N] * scale)
-        out[-2, -2] = wave[:N] @ scale**2
-        out[-2, -1] = out[-1, -2] = wave[:N] @ scale
-    return out
+    out[:M, -2] = out[-2, :M]
+    out[-1] = out[:, -1] = lines.sum(axis=0)
+    return out, lines
+
+
+def _correlated(rows: ComplexArray, v: Float64Array, length: int) -> ComplexArray:
+    """Return ``sum_t rows_t v_(t + j)`` for j = 0 ... length - 1."""
+    n_fft = next_fast_len(len(v))
+    found: ComplexArray = ifft(np.conj(fft(np.conj(rows), n_fft)) * fft(v, n_fft))[:length]
+    return found
