@@ -173,8 +173,8 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, help="write the table to this file too")
     options = parser.parse_args()
     lines = [
-        "| data | model | held-out error | seconds, median and range | times faster than the loop of "
-        "batch 8 | batch 64 |",
+        "| data | model | held-out error | seconds, median and range | times faster than the loop "
+        "of batch 8 | of batch 64 |",
         "|---|---|---|---|---|---|",
     ]
     for name in options.data or ["ETTh1", "ETTm1"]:
