@@ -300,6 +300,7 @@ def test_models_that_do_not_fit_the_dataset_get_a_sentence(load):
 
 
 def test_channels_in_another_order_are_refused():
+    pytest.importorskip("pandas")
     frame = make_seasonal(24 * 30, n_channels=2, as_frame=True, random_state=0)
     model = NLinearForecaster(24, 6).fit(frame.frame[["load_2", "load_1"]])
     with pytest.raises(ValueError, match="fitted on the channels 'load_2', 'load_1', but those of"):
