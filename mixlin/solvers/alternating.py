@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..gates import is_count
 from ..mixture import FixedPlan
 from ..routing import Gate
 from .corrections import (
@@ -84,8 +85,7 @@ class CorrectionSolver(MixtureSolver):
             )
         if not _is_number(self.min_gain) or not self.min_gain >= 0:
             raise ValueError(f"min_gain of {name} must not be negative; got {self.min_gain!r}.")
-        whole = isinstance(self.n_coordinates, Integral)
-        if not whole or isinstance(self.n_coordinates, bool) or self.n_coordinates < 1:
+        if not is_count(self.n_coordinates):
             raise ValueError(
                 f"n_coordinates of {name} must be an integer of at least 1; got "
                 f"{self.n_coordinates!r}."
@@ -293,8 +293,7 @@ class AlternatingSolver(CorrectionSolver):
 
     def check(self) -> None:
         super().check()
-        whole = isinstance(self.n_iter, Integral) and not isinstance(self.n_iter, bool)
-        if not whole or self.n_iter < 1:
+        if not is_count(self.n_iter):
             raise ValueError(
                 "n_iter of AlternatingSolver must be an integer of at least 1; got "
                 f"{self.n_iter!r}."

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 from ..backends import BackendNotAvailableError
+from ..gates import is_count
 from .alternating import FEWEST_WINDOWS, check_validation, single_expert
 from .balancing import Balancing, named_balancing
 from .mixture_task import (
@@ -115,7 +116,7 @@ class GradientSolver(MixtureSolver):
     def check(self) -> None:
         checks: list[tuple[str, bool, str]] = [
             *(
-                (name, _whole(getattr(self, name)), "an integer of at least 1")
+                (name, is_count(getattr(self, name)), "an integer of at least 1")
                 for name in ("max_epochs", "batch_size", "patience")
             ),
             *(
@@ -157,10 +158,6 @@ class GradientSolver(MixtureSolver):
                 "(pip install 'mixlin[torch]'), or use solver='alternating', which needs none."
             ) from error
         return train(self, task, training, held_out)
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def _at_least(value: Any, least: float) -> bool:
