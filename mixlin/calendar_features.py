@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -395,7 +395,8 @@ def _counted(field: str, days: Days, clock: IntArray) -> IntArray:
     if field == "day of month":
         return np.asarray((days - days.astype("M8[M]")).astype(np.int64))
     if field == "week of year":  # a week belongs to the year of its Thursday
-        thursdays = days + (3 - _counted("day of week", days, clock))
+        to_thursday = (3 - _counted("day of week", days, clock)).astype("m8[D]")
+        thursdays = days + to_thursday
         return np.asarray(_counted("day of year", thursdays, clock) // 7)
     return np.asarray((days - days.astype("M8[Y]")).astype(np.int64))
 
@@ -409,6 +410,8 @@ def _phase(cycle: str, days: Days, clock: IntArray) -> npt.NDArray[np.float64]:
         return time_of_day
     if cycle == "week":
         return np.asarray((_counted("day of week", days, clock) + time_of_day) / 7)
-    start = days.astype("M8[M]" if cycle == "month" else "M8[Y]")
-    length = ((start + 1).astype("M8[D]") - start.astype("M8[D]")).astype(np.int64)
+    unit: Literal["M", "Y"] = "M" if cycle == "month" else "Y"
+    start = days.astype(f"M8[{unit}]")
+    following = start + np.timedelta64(1, unit)
+    length = (following.astype("M8[D]") - start.astype("M8[D]")).astype(np.int64)
     return np.asarray(((days - start).astype(np.int64) + time_of_day) / length)

@@ -89,9 +89,13 @@ class TimeIndex:
         if self.kind != "stamps":
             made = made.to_timestamp() if self.kind == "period" else made.tz_localize(None)
             made = made.to_numpy()
-        out: npt.NDArray[np.datetime64] = made.astype("M8[ns]")
+        beyond = "a calendar needs dates from 1678 to 2261; the index goes beyond."
+        try:
+            out: npt.NDArray[np.datetime64] = made.astype("M8[ns]")
+        except OverflowError as error:  # numpy before 2.5 wraps around instead
+            raise ValueError(beyond) from error
         if (out.astype(made.dtype) != made).any():
-            raise ValueError("a calendar needs dates from 1678 to 2261; the index goes beyond.")
+            raise ValueError(beyond)
         return out
 
     def _labels(self, n_before: int, n_after: int) -> Any:
