@@ -9,8 +9,10 @@ from .estimators import (
     MoLEForecaster,
     NLinearForecaster,
     RLinearForecaster,
+    SuperLinearForecaster,
 )
 from .solvers import ExactSolver
+from .zero_shot import forecast
 
 __version__ = "0.1.0"
 
@@ -23,8 +25,10 @@ __all__ = [
     "NLinearForecaster",
     "RLinearForecaster",
     "SeriesDecomposer",
+    "SuperLinearForecaster",
     "config_context",
     "decompose",
+    "forecast",
     "get_config",
     "load",
     "set_config",

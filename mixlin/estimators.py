@@ -9,6 +9,7 @@ from .linear_family import (
     RLinearForecaster,
 )
 from .mole import MoLEForecaster
+from .superlinear import SuperLinearForecaster
 
 __all__ = [
     "DLinearForecaster",
@@ -16,4 +17,5 @@ __all__ = [
     "MoLEForecaster",
     "NLinearForecaster",
     "RLinearForecaster",
+    "SuperLinearForecaster",
 ]

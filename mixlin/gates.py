@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator
 
+from .backends.base import fold_steps
 from .layers import Layer
 
 FloatArray = npt.NDArray[np.float64]
@@ -175,23 +176,51 @@ class Evidence:
     kind : {"energy", "backtest"}
         "energy": sum of squares after whitening. "backtest": mean absolute error on folds.
     weights : array of shape (E, L, R)
-        For "energy" the whitening factors, for "backtest" experts of a shorter lookback.
+        For "energy" the whitening factors of the newest ``L`` values, for "backtest" experts of a
+        shorter lookback. Engines compute in the memory order (L, E, R): a "backtest" given as
+        ``packed.transpose(1, 0, 2)`` of such an array is not copied on the host.
     exponent : float
         ``exponent * log(loss)`` is subtracted from the logits.
     step : int
         Distance of the folds of "backtest".
+    ahead : tuple of R int, optional
+        Steps of the folds' horizon that "backtest" scores, increasing from 1; ``1 ... R`` by
+        default.
+    floor : float
+        Share of the mean absolute target that joins every loss of "backtest".
+    power : float
+        Of the power mean over the folds of "backtest"; 1 for the mean.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixlin.routing import Evidence
+    >>> naive = np.array([[[0.0, 0.0], [1.0, 1.0]]])  # one expert, two values in, two steps out
+    >>> Evidence("backtest", naive, exponent=20.0, step=6, ahead=(1, 12), floor=1e-3).ahead
+    (1, 12)
     """
 
     kind: str
     weights: FloatArray
     exponent: float
     step: int = 1
+    ahead: tuple[int, ...] | None = None
+    floor: float = 0.0
+    power: float = 1.0
 
     def __post_init__(self) -> None:
         if self.kind not in ("energy", "backtest"):
             raise ValueError(f"kind must be 'energy' or 'backtest'; got {self.kind!r}.")
         if self.step < 1:
             raise ValueError(f"step must be at least 1; got {self.step}.")
+        if self.ahead is not None:
+            if self.kind != "backtest":
+                raise ValueError("ahead belongs to evidence of the kind 'backtest'; leave it out.")
+            object.__setattr__(self, "ahead", fold_steps(self.weights.shape[2], self.ahead))
+        if not 0 <= self.floor < np.inf:
+            raise ValueError(f"floor must be a finite number of at least 0; got {self.floor}.")
+        if not 0 < self.power < np.inf:
+            raise ValueError(f"power must be a finite number above 0; got {self.power}.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,8 +20,17 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from .backends import Backend
+from .experts import (
+    GATES,
+    DampedTrend,
+    ExpertBank,
+    OrnsteinUhlenbeck,
+    Periodic,
+    PriorExpert,
+    RandomWalk,
+)
 from .layers import Block, Layer
-from .mixture import FixedPlan, Mixture
+from .mixture import FixedPlan, Mixture, PriorPlan, Rollout, RolloutPlan
 from .normalization import Normalization
 from .routing import Evidence, Gate, Router, router_from_config
 from .timestamps import TimeIndex
@@ -65,13 +74,23 @@ def register_record(cls: type[_T]) -> type[_T]:
 for _record in (
     Block,
     Container,
+    DampedTrend,
     Evidence,
+    ExpertBank,
     FixedPlan,
     Gate,
     Layer,
     Mixture,
     Normalization,
+    OrnsteinUhlenbeck,
+    Periodic,
+    PriorExpert,
+    PriorPlan,
+    RandomWalk,
+    Rollout,
+    RolloutPlan,
     TimeIndex,
+    *GATES.values(),
 ):
     register_record(_record)
 

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from .gates import ConstantRouter, Evidence, Gate, Router, router_from_config
+from .periodograms import (
+    PeriodogramRouter,
+    ValuesRouter,
+    long_spectral_weight,
+    short_spectral_layer,
+)
 from .routers import (
     NAMED_ROUTERS,
     CalendarRouter,
@@ -19,9 +25,13 @@ __all__ = [
     "Evidence",
     "Gate",
     "PeriodicRouter",
+    "PeriodogramRouter",
     "Router",
     "SpectralRouter",
     "StatisticsRouter",
+    "ValuesRouter",
+    "long_spectral_weight",
     "named_router",
     "router_from_config",
+    "short_spectral_layer",
 ]

@@ -162,8 +162,35 @@ def _check_order(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return steps
 
 
-def _grid(values: npt.NDArray[np.int64]) -> tuple[int, npt.NDArray[np.intp]] | None:
-    """Return the usual step and each row's place on the regular grid; None if off the grid."""
+def regular_grid(values: npt.NDArray[np.int64]) -> tuple[int, npt.NDArray[np.intp]] | None:
+    """Find the regular grid that labels stand on.
+
+    Parameters
+    ----------
+    values : array of integers of shape (n_rows,)
+        Increasing.
+
+    Returns
+    -------
+    step : int
+        The most frequent one.
+    rows : array of shape (n_rows,)
+        Place of every label on the grid; a jump by more than one is a gap.
+    None instead, if a label lies off the grid or most of its places are empty.
+
+    Raises
+    ------
+    ValueError
+        If labels are unsorted or repeated.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixlin.timestamps import regular_grid
+    >>> step, rows = regular_grid(np.array([10, 20, 30, 50]))
+    >>> step, rows.tolist()
+    (10, [0, 1, 2, 4])
+    """
     steps = _check_order(values)
     if not len(steps):
         return 1, np.zeros(len(values), dtype=np.intp)
@@ -260,7 +287,7 @@ def read_timestamps(
         unit, count, ordinals = "M", 1, months.astype(np.int64)
     else:
         ordinals = stamps.astype(np.int64)
-    grid = _grid(ordinals)
+    grid = regular_grid(ordinals)
     if grid is None:
         raise _irregular("series of timestamps")
     return TimeIndex("stamps", stamps[-1], _format_step(grid[0] * count, unit)), grid[1]
@@ -355,13 +382,13 @@ def _regular(index: pd.Index) -> tuple[str | int, npt.NDArray[np.intp]] | None:
 
     everything = np.arange(len(index), dtype=np.intp)
     if isinstance(index, pd.PeriodIndex):
-        grid = _grid(_ordinals(index))
+        grid = regular_grid(_ordinals(index))
         unit: Any = index.freq
         if grid is None:
             return None
         return str(pd.PeriodIndex([], freq=unit.base * grid[0]).freqstr), grid[1]
     if not isinstance(index, (pd.DatetimeIndex, pd.TimedeltaIndex)):
-        return _grid(_ordinals(index))
+        return regular_grid(_ordinals(index))
     freq = index.freqstr or _inferred(index)
     if freq is not None:
         return freq, everything
@@ -371,10 +398,10 @@ def _regular(index: pd.Index) -> tuple[str | int, npt.NDArray[np.intp]] | None:
             if rows is not None:
                 return candidate, rows
         # wall-clock time: daily steps in a zone with daylight saving are still daily
-        wall = _grid(_ordinals(index.tz_localize(None)))
-        grid = _grid(_ordinals(index)) or (wall if wall and wall[0] % _DAY == 0 else None)
+        wall = regular_grid(_ordinals(index.tz_localize(None)))
+        grid = regular_grid(_ordinals(index)) or (wall if wall and wall[0] % _DAY == 0 else None)
     else:
-        grid = _grid(_ordinals(index))
+        grid = regular_grid(_ordinals(index))
     if grid is None:
         return None
     days, rest = divmod(grid[0], _DAY)
@@ -402,7 +429,7 @@ def _calendar_steps(index: pd.DatetimeIndex) -> list[str]:
     out = []
     for unit, matches in (("MS", index.is_month_start), ("ME", index.is_month_end)):
         if matches.all():
-            months = _grid(np.asarray(index.year * 12 + index.month, dtype=np.int64))
+            months = regular_grid(np.asarray(index.year * 12 + index.month, dtype=np.int64))
             out += [f"{months[0]}{unit}"] if months is not None else []
     days = np.diff(_ordinals(index.tz_localize(None))) // _DAY
     weekend = index.day_of_week >= 5

@@ -101,8 +101,8 @@ def read_values(X: Any, *, name: str = "X") -> tuple[FloatArray, Container]:
         if any(np.ndim(item) > 0 for item in X):
             raise ValueError(
                 f"{name} is a list of lists, which could mean one series or many. Pass "
-                "np.asarray(X) for one series of several channels, or a list of arrays for many "
-                "series."
+                f"np.asarray({name}) for one series of several channels, or a list of arrays for "
+                "many series."
             )
         X = np.asarray(X)
     refuse_text(X, name)
@@ -171,12 +171,18 @@ def _not_numeric(dtype: Any) -> bool:
     return getattr(dtype, "kind", "O") not in "biuf"
 
 
-def refuse_stacked_windows(values: FloatArray) -> None:
+def refuse_stacked_windows(
+    values: FloatArray, *, name: str = "X", instead: str = "the targets as y, or "
+) -> None:
     """Refuse a series whose rows are windows of another one.
 
     Parameters
     ----------
     values : array of shape (T, C)
+    name : str
+        What errors call it.
+    instead : str
+        What else could be passed, before the series itself.
 
     Raises
     ------
@@ -195,9 +201,9 @@ def refuse_stacked_windows(values: FloatArray) -> None:
             low, high = np.nanmin(repeated, initial=np.inf), np.nanmax(repeated, initial=-np.inf)
             if low < high:
                 raise ValueError(
-                    f"X looks like stacked windows: every row repeats the previous one moved by "
-                    f"{step} column{'s' if step > 1 else ''}. Pass the targets as y, or the "
-                    "series itself, of shape (n_rows, n_channels)."
+                    f"{name} looks like stacked windows: every row repeats the previous one moved "
+                    f"by {step} column{'s' if step > 1 else ''}. Pass {instead}the series itself, "
+                    "of shape (n_rows, n_channels)."
                 )
 
 

@@ -56,7 +56,7 @@ def _strict(name: str) -> Any:
     return read_only
 
 
-_OPERATIONS = ["concat", "linear", "power", "gate", "mix", "energy", "backtest"]
+_OPERATIONS = ["concat", "linear", "power", "gate", "penalize", "mix", "energy", "backtest"]
 for _name in ["put", "columns", "reshape", *_OPERATIONS]:
     setattr(StrictNumpyBackend, _name, _strict(_name))
 
@@ -162,10 +162,11 @@ class Engine:
         signature = inspect.signature(getattr(Backend, operation))
         given = signature.bind(backend, *args, **kwargs).arguments
         del given["self"]
-        scores = given.pop("scores", ())
+        scores = given.pop("scores", None)
         lists = {k: v for k, v in given.items() if k == "tensors"}
         rows = {k: v for k, v in given.items() if k in _ROWS and v is not None}
-        uploads = [*rows.values(), *(s for s, _ in scores), *(t for v in lists.values() for t in v)]
+        losses = [score for score, _ in scores or ()]
+        uploads = [*rows.values(), *losses, *(t for v in lists.values() for t in v)]
         channels = {array.shape[1] for array in uploads} - {1}
         uploaded = iter(  # what has one number of channels goes together, as in a forward pass
             backend.upload(*uploads)
@@ -174,7 +175,7 @@ class Engine:
         )
         for key in rows:
             given[key] = next(uploaded)
-        if scores:
+        if scores is not None:
             given["scores"] = [(next(uploaded), exponent) for _, exponent in scores]
         for key, value in lists.items():
             given[key] = [next(uploaded) for _ in value]

@@ -83,17 +83,21 @@ def run_blocks(blocks, rows, real):
 def loss_of(evidence, e, row, real):
     """Return what one expert loses on one measured window."""
     w = evidence.weights[e].astype(real)
+    lookback, n_steps = w.shape
     if evidence.kind == "energy":
-        return sum(dot(row, w[:, r]) ** 2 for r in range(w.shape[1]))
-    lookback, horizon = w.shape
-    losses = []
-    end = len(row)
-    while end - lookback - horizon >= 0:
-        seen = row[end - lookback - horizon : end - horizon]
-        future = row[end - horizon : end]
-        losses += [abs(dot(seen, w[:, h]) - future[h]) for h in range(horizon)]
-        end -= evidence.step
-    return sum(losses) / real(len(losses))
+        return sum(dot(row[-lookback:], w[:, r]) ** 2 for r in range(n_steps))
+    ahead = evidence.ahead or range(1, n_steps + 1)
+    losses, sizes = [], []
+    start = len(row) - lookback - ahead[-1]
+    while start >= 0:
+        seen = row[start : start + lookback]
+        future = [row[start + lookback - 1 + step] for step in ahead]
+        errors = [abs(dot(seen, w[:, h]) - future[h]) for h in range(n_steps)]
+        losses.append((sum(errors) / real(n_steps)) ** real(evidence.power))
+        sizes += [abs(value) for value in future]
+        start -= evidence.step
+    mean = (sum(losses) / real(len(losses))) ** (1 / real(evidence.power))
+    return mean + real(evidence.floor) * sum(sizes) / real(len(sizes))
 
 
 def softmax_of(logits, top_k, temperature):
@@ -107,6 +111,7 @@ def softmax_of(logits, top_k, temperature):
 class Reference(NamedTuple):
     forecast: np.ndarray
     gates: np.ndarray  # (n, C, K, E) always
+    logits: np.ndarray  # of the same shape
     experts: np.ndarray  # (n, C, K, E)
     level: np.ndarray
     scale: np.ndarray
@@ -118,7 +123,7 @@ def reference_forward(m, windows, extra=None, timestamps=None, real=np.float64):
     n_experts, steps = m.weights.shape[1], m.weights.shape[3]
     blocks = m.pre + m.post
     reference = m.reference.astype(real)
-    forecast, all_gates, all_experts, levels, scales = [], [], [], [], []
+    forecast, all_gates, all_logits, all_experts, levels, scales = [], [], [], [], [], []
     evidence = [[] for _ in (m.gate.evidence if m.gate else ())]
     for i in range(n):
         raw = windows[i].astype(real)
@@ -132,6 +137,7 @@ def reference_forward(m, windows, extra=None, timestamps=None, real=np.float64):
         rows = np.array([(raw[c] - level[c]) / unit[c] for c in range(channels)], dtype=real)
         inputs = run_blocks(m.pre, rows, real)
         gates = np.ones((channels, steps, n_experts), real)
+        logits = np.zeros_like(gates)
         if m.gate is not None:
             stamps = None if timestamps is None else timestamps[i : i + 1]
             features = m.gate.router.features(windows[i : i + 1].astype(float), stamps, steps)[0]
@@ -157,6 +163,7 @@ def reference_forward(m, windows, extra=None, timestamps=None, real=np.float64):
                         row = np.array([ACTIVATION[layer.activation](v) for v in row])
                     for ev, loss in zip(m.gate.evidence, losses, strict=True):
                         row = row - ev.exponent * np.log(loss[c])
+                    logits[c, h] = row
                     gates[c, h] = softmax_of(row, m.gate.top_k, m.gate.temperature)
         mixed = np.zeros((channels, steps), real)
         experts = np.zeros((channels, steps, n_experts), real)
@@ -181,12 +188,14 @@ def reference_forward(m, windows, extra=None, timestamps=None, real=np.float64):
         out = run_blocks(m.post, mixed, real)
         forecast.append([out[c] * unit[c] + base[c] for c in range(channels)])
         all_gates.append(gates)
+        all_logits.append(logits)
         all_experts.append(experts)
         levels.append(level)
         scales.append(scale)
     return Reference(
         np.array(forecast, dtype=real),
         np.array(all_gates),
+        np.array(all_logits),
         np.array(all_experts),
         np.array(levels, dtype=real),
         np.array(scales),
@@ -422,6 +431,22 @@ def case_backtest_gate(rng):
     evidence = (Evidence("backtest", draw(rng, E, 4, 2), exponent=4.0, step=3),)
     gate = make_gate(rng, WindowRouter(per_step=True), evidence=evidence, top_k=2)
     return case_window_gates(rng) | {"gate": gate, "normalization": Normalization("last")}
+
+
+def case_backtest_of_far_steps(rng):
+    options = {"step": 2, "ahead": (2, 3, 5), "floor": 0.3, "power": 0.5}
+    evidence = (Evidence("backtest", draw(rng, E, 3, 3), 3.0, **options),)
+    gate = make_gate(rng, evidence=evidence)
+    return case_window_gates(rng) | {"gate": gate, "normalization": Normalization("mean")}
+
+
+def case_energy_of_the_newest_values(rng):
+    evidence = (
+        Evidence("energy", draw(rng, E, 5, 3), exponent=1.5),
+        Evidence("backtest", draw(rng, E, 4, 2), 1.0, ahead=(1, 4), floor=0.2),
+    )
+    gate = make_gate(rng, WindowRouter(shared=True), evidence=evidence)
+    return case_scale_of_super_linear(rng) | {"gate": gate}
 
 
 def case_both_evidences_with_everything(rng):

@@ -20,7 +20,7 @@ from mixlin import backends
 from mixlin.backends import Backend, BackendNotAvailableError, resolve
 from mixlin.backends.numpy_backend import NumpyBackend
 
-from .engines import ENGINES, EXCLUSIONS, as_parameters, assert_parity, excuse
+from .engines import ENGINES, EXCLUSIONS, as_parameters, assert_close, assert_parity, excuse
 
 N, C, E, L, H = 4, 3, 2, 9, 5
 
@@ -51,7 +51,9 @@ OPERATIONS = sorted(Backend.__abstractmethods__)
 
 
 def test_the_protocol_has_the_documented_operations():
-    documented = "put get reshape concat linear power gate mix energy backtest compile close"
+    documented = (
+        "put get reshape concat linear power gate penalize mix energy backtest compile close"
+    )
     assert sorted(documented.split()) == OPERATIONS
     for name in OPERATIONS:
         assert inspect.getdoc(getattr(Backend, name))
@@ -240,7 +242,9 @@ def test_power_refuses_fewer_bins_than_half_the_rows(engine):
 LOGITS = hnp.arrays(
     np.float64,
     st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(1, 6)),
-    elements=st.floats(-50, 50) | st.sampled_from([0.0, 1.0]),  # ties are common
+    # ties are common; closer than 1e-30 logits may count as equal
+    elements=st.floats(-50, 50).map(lambda v: v if abs(v) > 1e-20 else 0.0)
+    | st.sampled_from([0.0, 1.0]),
 )
 
 
@@ -299,6 +303,20 @@ def test_losses_lower_the_logits(engine, rng, per_step, shared):
     assert_parity(out, expected if per_step else expected[:, :, 0], engine.operation)
 
 
+@pytest.mark.parametrize("per_step", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+def test_logits_less_their_losses_are_what_a_gate_makes_weights_of(engine, rng, per_step, shared):
+    logits = engine.draw(rng, N, 1 if shared else C, *([H] if per_step else []), E)
+    one, two = engine.holds(rng.uniform(0.1, 3, size=(2, N, C, E)))
+    lowered = 2.0 * np.log(one) + 0.5 * np.log(two)
+    expected = logits - (lowered[:, :, None] if per_step else lowered)
+    before = logits.copy()
+    out = engine.run("penalize", logits, [(one, 2.0), (two, 0.5)])
+    assert_parity(out, expected, engine.operation)
+    assert (logits == before).all()
+    assert_parity(engine.run("penalize", logits, []), logits, engine.operation)
+
+
 def test_a_loss_of_zero_wins_and_stays_finite(engine):
     out = engine.run("gate", np.zeros((1, 1, 2)), scores=[(np.array([[[0.0, 1.0]]]), 1.0)])
     assert_parity(out, [[[1.0, 0.0]]], engine.operation)
@@ -320,6 +338,57 @@ def test_mix_weighs_the_experts(engine, rng, groups, bias_groups, gate_channels,
         gates = g[i, 0 if gate_channels == 1 else c]
         expected[i, c, h] += (gates[h, e] if per_step else gates[e]) * y
     assert_parity(engine.run("mix", x, w, b, g), expected, engine.operation)
+
+
+SPARSE = {  # (E, K, H) and how many experts of a row have weight
+    "all forms by turns": (12, 40, 16, 3),
+    "a horizon that is no multiple of eight": (9, 80, 13, 1),
+    "the last expert at the edge": (3, 64, 5, 1),
+    "one step": (40, 30, 1, 2),
+}
+
+
+@pytest.mark.parametrize("n", [1, 3, 40, 150])
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("bias_groups", [None, 1, C])
+@pytest.mark.parametrize("name", SPARSE)
+def test_mix_may_leave_out_experts_without_weight(engine, rng, name, n, shared, bias_groups):
+    n_experts, n_columns, horizon, top_k = SPARSE[name]
+    x = engine.draw(rng, n, C, n_columns)
+    w = engine.holds(engine.draw(rng, 1, n_columns, n_experts * horizon) / np.sqrt(n_columns))
+    b = None if bias_groups is None else engine.draw(rng, bias_groups, n_experts * horizon)
+    g = rng.uniform(0.2, 1, size=(n, 1 if shared else C, n_experts))
+    order = rng.permuted(np.broadcast_to(np.arange(n_experts), g.shape), axis=2)
+    kept = order < top_k
+    kept[::7] = True  # some rows weigh all
+    g = engine.holds(np.where(kept, g / kept.sum(axis=2, keepdims=True), 0.0))
+    y = x @ w[0]
+    y = y if b is None else y + (b if len(b) == 1 else b[None])
+    expected = (g[..., None] * y.reshape(n, C, n_experts, horizon)).sum(axis=2)
+    assert_parity(engine.run("mix", x, w, b, g), expected, engine.operation)
+
+
+@pytest.mark.parametrize("n_gates", [1, 2, 5])
+@pytest.mark.parametrize("n", [2, 60, 300])
+def test_rows_that_share_their_gates_are_mixed_as_others(engine, rng, n, n_gates):
+    x, w = engine.draw(rng, n, 1, 60), engine.draw(rng, 1, 60, 6 * 20)
+    gates = engine.holds(rng.dirichlet(np.ones(6), size=n_gates))
+    g = gates[np.arange(n) % n_gates][:, None]
+    expected = np.einsum("nce,nceh->nch", g, (x @ w[0]).reshape(n, 1, 6, 20))
+    assert_parity(engine.run("mix", x, w, None, g), expected, engine.operation)
+
+
+def test_a_missing_value_stays_in_its_row(engine, rng):
+    if not engine.backend.spreads_missing:
+        pytest.skip("a product of this engine needn't show what is missing")
+    x, w = engine.draw(rng, 40, 1, 64), engine.draw(rng, 1, 64, 12 * 16)
+    g = np.where(rng.permuted(np.tile(np.arange(12), (40, 1, 1)), axis=2) < 2, 0.5, 0.0)
+    whole = engine.run("mix", x, w, None, g)
+    x[3, 0, 5] = np.nan
+    out = engine.run("mix", x, w, None, g)
+    assert np.isnan(out[3]).all()
+    assert np.isfinite(np.delete(out, 3, axis=0)).all()
+    assert_close(np.delete(out, 3, axis=0), np.delete(whole, 3, axis=0), engine.operation)
 
 
 def test_energy_is_a_sum_of_squares(engine, rng):
@@ -345,6 +414,57 @@ def test_backtest_averages_over_folds_from_the_end(engine, rng, lookback, horizo
     assert_parity(engine.run("backtest", x, w, step), expected, engine.operation)
 
 
+def backtested(x, w, step, ahead, floor=0.0, power=1.0):
+    """Back-test as the definition says, one window, expert and fold after the other."""
+    n, channels, length = x.shape
+    lookback = w.shape[1]
+    out = np.zeros((n, channels, len(w)))
+    for i, c, e in np.ndindex(out.shape):
+        losses, sizes = [], []
+        for end in range(length, lookback + ahead[-1] - 1, -step):
+            start = end - lookback - ahead[-1]
+            seen = x[i, c, start : start + lookback]
+            future = np.array([x[i, c, start + lookback - 1 + step] for step in ahead])
+            losses.append(np.abs(seen @ w[e] - future).mean() ** power)
+            sizes.append(np.abs(future).mean())
+        out[i, c, e] = np.mean(losses) ** (1 / power) + floor * np.mean(sizes)
+    return out
+
+
+FAR = [(2,), (1, 3), (3, 7), (1, 2, 4), (2, 5, 9)]
+
+
+@pytest.mark.parametrize("step", [1, 4])
+@pytest.mark.parametrize(("floor", "power"), [(0.0, 1.0), (0.3, 1.0), (0.0, 0.5), (0.2, 0.7)])
+@pytest.mark.parametrize("ahead", FAR)
+def test_backtest_scores_chosen_steps(engine, rng, ahead, floor, power, step):
+    x, w = engine.draw(rng, N, C, 17), engine.draw(rng, E, 3, len(ahead))
+    before = x.copy()
+    out = engine.run("backtest", x, w, step, ahead, floor, power)
+    assert_parity(out, backtested(x, w, step, ahead, floor, power), engine.operation)
+    assert (x == before).all()
+
+
+@pytest.mark.parametrize("options", [{"ahead": (1, 2, 5)}, {"floor": 0.5}, {"power": 0.5}])
+def test_every_option_of_backtest_is_seen(engine, rng, options):
+    x, w = engine.draw(rng, N, C, 17), engine.draw(rng, E, 3, 3)
+    plain = backtested(x, w, 2, (1, 2, 3))
+    with pytest.raises(AssertionError, match="off by"):
+        assert_close(engine.run("backtest", x, w, 2, **options), plain, 2 * engine.operation)
+
+
+@pytest.mark.parametrize("n", [1, 2, 30])
+def test_backtest_of_many_experts_in_any_memory_order(engine, rng, n):
+    x, w = engine.draw(rng, n, 2, 90), engine.draw(rng, 40, 30, 8)
+    x, w = x / 4, w / 4
+    ahead = (1, 2, 4, 7, 11, 16, 20, 24)
+    packed = np.ascontiguousarray(w.transpose(1, 0, 2)).transpose(1, 0, 2)
+    expected = backtested(x, w, 3, ahead, 0.1, 0.5)
+    for weights in (w, packed):
+        out = engine.run("backtest", x, weights, 3, ahead, 0.1, 0.5)
+        assert_parity(out, expected, 2 * engine.operation)
+
+
 def test_backtest_finds_the_expert_that_is_right(engine):
     x = np.tile(np.arange(12.0), (1, 1, 1))
     naive, drift = np.array([[0.0], [1.0]]), np.array([[-1.0], [2.0]])
@@ -355,6 +475,8 @@ def test_backtest_finds_the_expert_that_is_right(engine):
 def test_backtest_refuses_contexts_shorter_than_a_fold(engine):
     with pytest.raises(ValueError, match=r"at least lookback \+ horizon = 5 values; got 4"):
         engine.run("backtest", np.zeros((1, 1, 4)), np.zeros((2, 3, 2)), 1)
+    with pytest.raises(ValueError, match=r"at least lookback \+ horizon = 9 values; got 8"):
+        engine.run("backtest", np.zeros((1, 1, 8)), np.zeros((2, 3, 2)), 1, (1, 6))
 
 
 def test_concat_joins_the_last_axis_and_reshape_keeps_the_order(engine, rng):

@@ -24,6 +24,7 @@ LOAD = 10 + 3 * np.sin(2 * np.pi * STEPS / 24) + 0.2 * np.random.default_rng(0).
 HOURS = pd.date_range("2024-01-29", periods=N, freq="h")
 ISO = list(HOURS.strftime("%Y-%m-%d %H:%M"))
 NEXT = HOURS[-1] + pd.Timedelta(hours=1)
+NOT_TRAINED = "no model named: nothing is trained, and a forecast reads up to {} rows of its column"
 
 
 def table(stamps=ISO, *columns, sep=",", header="date,a", form="{:.4f}".format):
@@ -39,11 +40,12 @@ def table(stamps=ISO, *columns, sep=",", header="date,a", form="{:.4f}".format):
 def forecast(tmp_path, capsys):
     """Run `mixlin forecast` on a text; return what was written and what stderr said."""
 
-    def run(text, *arguments, horizon="6", name="in.csv", time="date"):
+    def run(text, *arguments, horizon="6", name="in.csv", time="date", model="nlinear"):
         path = tmp_path / name
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         out = tmp_path / "out.csv"
-        code = main(["forecast", str(path), "--horizon", horizon, "--output", str(out), *arguments])
+        command = ["forecast", str(path), "--horizon", horizon, "--output", str(out)]
+        code = main([*command, *(["--model", model] if model else []), *arguments])
         err = capsys.readouterr().err
         assert code == 0, err
         written = pd.read_csv(out)
@@ -59,11 +61,12 @@ def forecast(tmp_path, capsys):
 def refused(tmp_path, capsys):
     """Run `mixlin forecast` on a text that can't be used; return the sentence."""
 
-    def run(text, *arguments, name="in.csv", horizon="6"):
+    def run(text, *arguments, name="in.csv", horizon="6", model="nlinear"):
         path = tmp_path / name
         if text is not None:
             path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return sentence(capsys, "forecast", str(path), "--horizon", horizon, *arguments)
+        command = ["forecast", str(path), "--horizon", horizon]
+        return sentence(capsys, *command, *(["--model", model] if model else []), *arguments)
 
     return run
 
@@ -109,7 +112,7 @@ def test_a_process_forecasts_and_plots_without_a_display(tmp_path):
         cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert done.stderr == f"note: {NOT_TRAINED.format(1024)}\n"
     assert "load_1_lower" in done.stdout
     assert "written: plot.png" in done.stdout
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
@@ -132,9 +135,11 @@ def test_a_process_reads_standard_input_and_writes_standard_output(tmp_path):
 
 
 def test_a_reader_that_stops_early_is_no_error(tmp_path):
-    command = f"{sys.executable} -m mixlin forecast --demo --horizon 2000 --output - | head -n 1"
+    command = (
+        f"{sys.executable} -m mixlin forecast --demo --horizon 2000 --model nlinear --output -"
+    )
     done = subprocess.run(
-        ["sh", "-c", command],
+        ["sh", "-c", f"{command} | head -n 1"],
         capture_output=True,
         text=True,
         timeout=120,
@@ -183,7 +188,7 @@ def test_columns_are_chosen_and_fitted_alone(forecast):
 def test_without_output_a_short_table_is_printed(tmp_path, capsys):
     path = tmp_path / "in.csv"
     path.write_text(table())
-    assert main(["forecast", str(path)]) == 0
+    assert main(["forecast", str(path), "--model", "nlinear"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert "300 rows, 1 channel; nlinear, lookback 100, horizon 75" in out[0]
     assert out[1].split() == ["date", "a"]
@@ -195,7 +200,8 @@ def test_without_output_a_short_table_is_printed(tmp_path, capsys):
 def test_wide_tables_are_cut_to_the_terminal(capsys, monkeypatch):
     for width in (80, 130):
         monkeypatch.setenv("COLUMNS", str(width))
-        assert main(["forecast", "--demo", "--horizon", "30", "--interval", "0.9"]) == 0
+        command = ["forecast", "--demo", "--model", "nlinear", "--horizon", "30"]
+        assert main([*command, "--interval", "0.9"]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert max(map(len, lines)) <= width
         assert ("..." in lines[1]) == (width == 80)
@@ -205,7 +211,8 @@ def test_compressed_output_and_other_plots_follow_their_suffix(tmp_path):
     path = tmp_path / "in.csv"
     path.write_text(table())
     files = [str(tmp_path / name) for name in ("out.csv.gz", "plot.svg")]
-    assert main(["forecast", str(path), "--output", files[0], "--plot", files[1]]) == 0
+    command = ["forecast", str(path), "--model", "nlinear"]
+    assert main([*command, "--output", files[0], "--plot", files[1]]) == 0
     assert len(gzip.decompress(Path(files[0]).read_bytes()).splitlines()) == 1 + 75
     assert "<svg" in Path(files[1]).read_text()[:1000]
 
@@ -216,11 +223,129 @@ def test_numbers_keep_their_digits_at_a_high_level(forecast):
 
 
 def test_the_demo_needs_no_file(capsys):
-    assert main(["forecast", "--demo", "--horizon", "3", "--column", "load_2"]) == 0
+    command = ["forecast", "--demo", "--model", "nlinear", "--horizon", "3"]
+    assert main([*command, "--column", "load_2"]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
     assert "2022-01-01" not in captured.out
     assert len(captured.out.splitlines()) == 5
+
+
+# -- the forecast without training ---------------------------------------------------------------
+
+
+class RepeatsLast:
+    """Stands for the model without training: what came last goes on, plus and minus one."""
+
+    def __init__(self):
+        self.lookback = None
+        self.seen = []
+
+    def set_params(self, lookback):
+        self.lookback = lookback
+        return self
+
+    def forecast_arrays(self, series, horizon, quantiles=None, *, progress=None):
+        self.seen = [np.array(values) for values in series]
+        last = np.array([values[~np.isnan(values)][-1] for values in series])
+        points = np.repeat(last[:, None], horizon, axis=1)
+        if quantiles is None:
+            return points
+        assert quantiles[0] + quantiles[1] == pytest.approx(1)
+        return points, points[:, :, None] + np.array([-1.0, 1.0])
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    model = RepeatsLast()
+    monkeypatch.setattr(mixlin.cli.arguments, "default_model", lambda: model)
+    return model
+
+
+def test_without_a_model_nothing_is_trained_and_that_is_said(forecast, untrained):
+    text = table(ISO, LOAD, -LOAD, header="date,a,b")
+    written, err = forecast(text, "--interval", "0.8", model=None)
+    assert err == f"note: {NOT_TRAINED.format(1024)}\n"
+    assert list(written.columns) == ["a", "a_lower", "a_upper", "b", "b_lower", "b_upper"]
+    last = round(LOAD[-1], 4)
+    assert written.iloc[-1].to_list() == [last, last - 1, last + 1, -last, -last - 1, -last + 1]
+    assert list(written.index) == list(pd.date_range(NEXT, periods=6, freq="h"))
+    assert [len(values) for values in untrained.seen] == [N, N]
+
+
+def test_the_model_without_training_can_be_named(forecast, untrained):
+    named, err = forecast(table(), model="superlinear")
+    assert err == ""
+    meant, _ = forecast(table(), model=None)
+    pd.testing.assert_frame_equal(named, meant)
+
+
+def test_the_forecast_without_training_is_that_of_the_function(forecast):
+    written, _ = forecast(table(), "--interval", "0.9", model=None, horizon="4")
+    expected = mixlin.forecast(np.round(LOAD, 4), 4, interval=0.9)
+    np.testing.assert_allclose(written, expected, rtol=1e-9)
+    wave = 10 + 3 * np.sin(2 * np.pi * np.arange(N, N + 4) / 24)
+    np.testing.assert_allclose(written["a"], wave, atol=0.6)
+
+
+def test_gaps_stay_missing_where_nothing_is_trained(forecast, untrained):
+    keep = [i for i in range(N) if i not in (10, 11, N - 3)]
+    _, err = forecast(table(np.array(ISO)[keep], LOAD[keep]), "--lookback", "24", model=None)
+    assert err.splitlines() == [
+        "note: 3 rows missing in between",
+        f"note: {NOT_TRAINED.format(24)}",
+        "note: 1 missing value stays missing: the forecast follows from the others",
+    ]
+    expected = np.round(LOAD, 4)
+    expected[[10, 11, N - 3]] = np.nan
+    np.testing.assert_array_equal(untrained.seen[0], expected)
+    assert untrained.lookback == 24
+
+
+def test_columns_that_ended_long_ago_are_left_out_and_said(forecast, untrained, refused):
+    text = table(ISO, LOAD, [*LOAD[:100], *[np.nan] * (N - 100)], header="date,a,b")
+    written, err = forecast(text, "--lookback", "100", model=None)
+    assert list(written.columns) == ["a"]
+    assert "note: left out, no value in the last 100 rows: 'b'\n" in err
+    said = refused(text, "--lookback", "100", "--column", "a", "--column", "b", model=None)
+    assert "column 'b' has no value in the last 100 rows" in said
+
+
+def test_names_of_columns_do_not_matter_where_nothing_is_trained(forecast, untrained):
+    text = table(range(N), LOAD, LOAD + 1, header="year,unique_id,y")
+    written, _ = forecast(text, model=None, time="year")
+    assert list(written.columns) == ["unique_id", "y"]
+
+
+def test_short_tables_and_long_horizons_are_forecast_without_training(forecast, untrained):
+    written, _ = forecast(table(ISO[:2], LOAD[:2]), horizon="1000", model=None)
+    assert len(written) == 1000
+
+
+def test_without_training_a_report_says_what_is_read(tmp_path, capsys, untrained):
+    path = tmp_path / "in.csv"
+    path.write_text(table())
+    assert main(["forecast", str(path), "--plot", str(tmp_path / "plot.png")]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert "300 rows, 1 channel; superlinear, reads 300 rows, horizon 75" in out[0]
+    assert out[-1] == f"written: {tmp_path / 'plot.png'}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--alpha", "1"], "--alpha is for models that are fitted, and superlinear is not"),
+        (["--router", "calendar"], "--router is for mixtures, and superlinear is none"),
+        (["--seed", "1"], "--seed is for mixtures, and superlinear is none; add --model mole"),
+    ],
+)
+def test_options_of_models_that_are_fitted_need_one(refused, untrained, arguments, words):
+    assert words in refused(table(), *arguments, model=None)
+
+
+def test_one_row_is_too_few_also_without_training(refused, untrained):
+    said = refused("date,a\n2024-01-01,1\n", model=None)
+    assert "1 row is too few to forecast 6 steps; at least 2 are needed" in said
 
 
 # -- tables of all kinds -----------------------------------------------------------------------
@@ -605,13 +730,15 @@ def test_missing_packages_get_one_sentence(monkeypatch, refused, package, argume
 # -- reports -----------------------------------------------------------------------------------
 
 
-def test_models_are_listed_with_one_default(capsys):
+def test_models_are_listed_with_the_defaults(capsys):
     assert main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    names = ["linear", "nlinear", "dlinear", "rlinear", "mole"]
-    assert [line.split()[0] for line in lines] == names
-    assert all(line.split()[1] in mixlin.__all__ and len(line) < 100 for line in lines)
-    assert [line.split()[0] for line in lines if line.endswith("(default)")] == ["nlinear"]
+    names = ["superlinear", "linear", "nlinear", "dlinear", "rlinear", "mole"]
+    assert [line.split()[0] for line in lines[:-1]] == names
+    assert all(line.split()[1] in mixlin.__all__ and len(line) < 100 for line in lines[:-1])
+    assert (
+        lines[-1] == "default: superlinear of mixlin forecast, nlinear of mixlin fit and evaluate"
+    )
 
 
 def test_backends_are_listed_with_the_reason_why_one_is_missing(capsys, monkeypatch):
@@ -655,6 +782,22 @@ def test_evaluate_prints_one_row_per_horizon(capsys):
     result = mixlin.backtesting.evaluate_ltsf(mixlin.DLinearForecaster(), "seasonal", 48, 24)
     assert [row.split()[0] for row in rows] == ["12", "24"]
     assert rows[1].split()[1:4] == [f"{result.mse:.4f}", f"{result.mae:.4f}", "3481"]
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_the_model_without_training_is_scored_on_what_it_reads(capsys, tmp_path, split):
+    path = tmp_path / "in.csv"
+    path.write_text(table())
+    command = ["evaluate", str(path), "--model", "superlinear", "--split", split]
+    assert main(command) == 0
+    title, _, _, row = capsys.readouterr().out.splitlines()
+    before, horizon = (240, 60) if split == "test" else (210, 30)
+    assert f"superlinear, lookback {before}, every {split} window" in title
+    assert row.split()[0] == str(horizon)
+    assert main([*command, "--horizon", "6", "--lookback", "96"]) == 0
+    title, _, _, row = capsys.readouterr().out.splitlines()
+    assert "lookback 96" in title
+    assert float(row.split()[1]) < 0.05  # of a variance near one
 
 
 def test_evaluate_names_the_missing_file(tmp_path, capsys):

@@ -369,6 +369,29 @@ def test_a_model_without_calendar_forecasts_a_table_without_times(run):
     assert [line.split()[0] for line in out[1:]] == ["step", "1", "2"]
 
 
+def test_a_saved_model_without_training_forecasts_gaps_and_any_horizon(run, tmp_path, capsys):
+    model = mixlin.SuperLinearForecaster(lookback=96, horizon=6).fit(LOAD.frame)
+    model.save("kept")
+    holed = LOAD.frame.copy()
+    holed.iloc[-3, 0] = np.nan
+    holed.to_csv("holed.csv")
+    command = ["forecast", "holed.csv", "--model-file", "kept", "--output", "out.csv"]
+    assert main([*command, "--horizon", "20"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"holed.csv: {N} rows, 2 channels; kept, reads 96 rows, ")
+    assert (
+        captured.err
+        == "note: 1 missing value stays missing: the forecast follows from the others\n"
+    )
+    written = pd.read_csv("out.csv", index_col="date")
+    np.testing.assert_allclose(written, model.predict(holed, horizon=20), rtol=1e-6)
+    assert main([*command, "--interval", "0.8"]) == 0
+    written = pd.read_csv("out.csv", index_col="date")
+    assert written.shape == (6, 6)
+    limits = model.predict_interval(holed, 0.8)
+    np.testing.assert_allclose(written.iloc[:, [1, 2, 4, 5]], limits, rtol=1e-6)
+
+
 # -- what is refused ---------------------------------------------------------------------------
 
 FILE = ["--model-file", "mole.safetensors"]
@@ -403,6 +426,9 @@ SAVE = ["--save", "m"]
         (["fit", "timeless.csv", *MOLE, *SAVE], "name their column with --time-column, or choose"),
         (["fit", "timeless.csv", "--model", "mole", "--solver", "fixed-gates", *SAVE],
          "timeless.csv has no times, which a model routed by the calendar reads"),
+        (["fit", "load.csv", "--model", "superlinear", *SAVE], "invalid choice: 'superlinear'"),
+        (["evaluate", "load.csv", "--model", "superlinear", "--alpha", "1"],
+         "--alpha is for models that are fitted, and superlinear is not; add --model nlinear"),
         (["evaluate", *FILE], "the following arguments are required: DATASET|FILE"),
         (["evaluate", "load.csv", "--model-file", "none"], "none: No such file or directory."),
         (["evaluate", "load.csv", "--model-file", "load.csv"], "load.csv is not a mixlin model"),

@@ -13,6 +13,7 @@ from sklearn.base import clone
 import mixlin
 from mixlin.base import BaseForecaster
 from mixlin.datasets import make_seasonal
+from mixlin.experts import default_bank
 from mixlin.routing import CalendarRouter, SpectralRouter, StatisticsRouter
 from mixlin.solvers import AlternatingSolver, FixedGatesSolver
 
@@ -46,6 +47,30 @@ for mixture, given in MIXTURES.items():
     MODELS.append(("MoLEForecaster", {**given, "solver": MIXED, "n_experts": 3, "random_state": 0}))
     IDS.append(f"MoLEForecaster-{mixture}")
 
+ZERO_SHOT = {
+    "evidence": {"gate": "evidence"},
+    "cleaned": {"clean": True},
+    "a bank of few": {"bank": default_bank()[::20], "top_k": None},
+    "two of a bank": {"top_k": 2},
+}
+for which, given in ZERO_SHOT.items():
+    MODELS.append(("SuperLinearForecaster", given))
+    IDS.append(f"SuperLinearForecaster-{which}")
+
+
+def kinds_of_sharing(name):
+    """Return what a forecaster takes as ``individual``; only False where it takes nothing."""
+    has = "individual" in inspect.signature(FORECASTERS[name]).parameters
+    return (False, "partial", True) if has else (False,)
+
+
+SHARING = [(name, individual) for name in FORECASTERS for individual in kinds_of_sharing(name)]
+CHANNEL_MODELS = [
+    pytest.param(name, params, individual, id=f"{which}-{individual}")
+    for (name, params), which in zip(MODELS, IDS, strict=True)
+    for individual in kinds_of_sharing(name)
+]
+
 
 @functools.cache
 def series(level=0.0):
@@ -60,7 +85,9 @@ def series(level=0.0):
 @functools.cache
 def fitted(name, params, individual, many, level=0.0):
     """Fit a forecaster on a series or on windows of one channel; it is only read afterwards."""
-    model = FORECASTERS[name](LOOKBACK, HORIZON, individual=individual, **dict(params))
+    assert individual in kinds_of_sharing(name)
+    given = {"individual": individual} if len(kinds_of_sharing(name)) > 1 else {}
+    model = FORECASTERS[name](LOOKBACK, HORIZON, **given, **dict(params))
     train = series(level)[: 24 * 7 * 6]
     if many:
         return model.fit(train)
@@ -94,8 +121,7 @@ def on(engine, model):
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("individual", [False, "partial", True])
-@pytest.mark.parametrize(("name", "params"), MODELS, ids=IDS)
+@pytest.mark.parametrize(("name", "params", "individual"), CHANNEL_MODELS)
 def test_forecasts_of_many_channels_equal_those_of_numpy(engine, name, params, individual, level):
     model = fitted(name, tuple(params.items()), individual, True, level)
     X = unseen(True, level)
@@ -149,8 +175,7 @@ def test_forecasts_by_the_calendar_equal_those_of_numpy(engine, which, base, ind
     assert np.abs(late - expected).max() > 1e-6
 
 
-@pytest.mark.parametrize("individual", [False, "partial", True])
-@pytest.mark.parametrize("name", FORECASTERS)
+@pytest.mark.parametrize(("name", "individual"), SHARING)
 def test_series_are_continued_alike(engine, name, individual):
     model = fitted(name, (), individual, True)
     other = on(engine, model)
@@ -187,8 +212,7 @@ def test_a_horizon_may_be_shortened(engine, name):
     assert (model.predict(X, horizon=5) == model.predict(X)[:, :5]).all()
 
 
-@pytest.mark.parametrize("individual", [False, True])
-@pytest.mark.parametrize("name", FORECASTERS)
+@pytest.mark.parametrize(("name", "individual"), [s for s in SHARING if s[1] != "partial"])
 def test_neighbors_do_not_matter(engine, name, individual):
     model = on(engine, fitted(name, (), individual, True))
     X = unseen(True)

@@ -1,6 +1,7 @@
 """The one forward pass against plain loops over the canonical form, on hand-made mixtures."""
 
 import copy
+import dataclasses
 import gc
 import pickle
 import threading
@@ -81,11 +82,70 @@ def test_parts_equal_plain_loops_and_add_up(engine, name):
         assert_parity(parts.scale, expected.scale, TOLERANCE)
     else:
         assert parts.scale is None
+    logits = parts.logits if parts.logits.ndim == 4 else parts.logits[:, :, None, :]
+    assert parts.logits.shape == parts.gates.shape
+    shift = 10 * sum(e.exponent for e in (mixture.gate.evidence if mixture.gate else ()))
+    size = np.abs(expected.logits).max() + shift or 1.0  # what is subtracted may be all but equal
+    assert_close(np.broadcast_to(logits, gates.shape), expected.logits, engine.forward, unit=size)
     assert len(parts.evidence) == len(expected.evidence)
     for loss, loop in zip(parts.evidence, expected.evidence, strict=True):
         assert_parity(loss, loop, engine.forward)
     if not mixture.post:
         assert_parity((gates * parts.experts).sum(axis=-1), parts.forecast, engine.forward)
+
+
+PER_STEP = {name for name in CASES if expected_of(name).gates.std(axis=2).any()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_scores_come_with_the_forecasts(engine, name):
+    mixture, windows, inputs = build(name)
+    backend = engine.backend
+    if name in PER_STEP:
+        with pytest.raises(ValueError, match="differs from step to step"):
+            predict_windows(mixture, windows, backend, **inputs, scores=True)
+        return
+    expected = expected_of(name).logits[:, :, 0]
+    forecast, scores = predict_windows(mixture, windows, backend, **inputs, scores=True)
+    plain = predict_windows(mixture, windows, backend, **inputs)
+    assert_parity(forecast, plain, engine.operation)
+    assert scores.dtype == np.float64
+    parts = forward(mixture, backend, windows, **inputs, parts=True)
+    if mixture.gate is None:
+        assert scores.shape == (N, C, 1)
+        assert (scores == 0).all()
+    else:
+        assert_parity(scores, expected, engine.forward, unit=max(np.abs(expected).max(), 3.0))
+        assert_close(scores, np.broadcast_to(parts.logits, scores.shape), engine.operation)
+
+
+@pytest.mark.parametrize("name", ["top_k", "gates_shared_by_channels", "backtest_of_far_steps"])
+@pytest.mark.parametrize(("rows", "in_flight"), [(None, 1), (1, 1), (7, 2), (22, 3)])
+def test_scores_do_not_depend_on_blocks(engine, name, rows, in_flight):
+    mixture, windows, inputs = build_many(name, n=23)
+    expected = predict_windows(mixture, windows, engine.backend, **inputs, scores=True)
+    blocks = in_blocks(engine.backend, rows, in_flight)
+    actual = predict_windows(mixture, windows, blocks, **inputs, scores=True)
+    for one, other in zip(actual, expected, strict=True):
+        assert_close(one, other, engine.operation)
+
+
+@pytest.mark.parametrize("name", ["top_k", "gates_shared_by_channels", "channel_weights"])
+def test_scores_take_no_transfer_of_their_own(name):
+    class Counting(CountingBackend):
+        gets = 0
+
+        def get(self, tensor):
+            self.gets += 1
+            return super().get(tensor)
+
+    mixture, windows, inputs = build(name)
+    backend = Counting()
+    forecast, scores = predict_windows(mixture, windows, backend, **inputs, scores=True)
+    assert (backend.uploads, backend.gets) == (1, 1)
+    assert (forecast.shape, scores.shape) == ((N, C, H), (N, C, E))
+    single, _ = predict_windows(mixture, windows, backend, dtype=np.float32, scores=True)
+    assert single.dtype == np.float32
 
 
 GROUPS = st.sampled_from([1, C])
@@ -296,6 +356,8 @@ def test_no_windows_give_no_forecasts(engine):
     assert forward(mixture, engine.backend, windows[:0]).shape == (0, C, H)
     parts = forward(mixture, engine.backend, windows[:0], parts=True)
     assert parts.experts.shape == (0, C, H, E)
+    out, scores = predict_windows(mixture, windows[:0], engine.backend, scores=True)
+    assert (out.shape, scores.shape) == ((0, C, H), (0, C, E))
 
 
 class LateBackend(NumpyBackend):
@@ -489,6 +551,43 @@ def test_weights_are_uploaded_once(name):
     assert second <= 3  # the columns, the scale, the gate's features
 
 
+def packed_weights(rng, n_experts=E, lookback=L, horizon=H):
+    """Return weights in the memory order of the one product."""
+    return np.ascontiguousarray(make_weights(rng, 1, n_experts, lookback, horizon).swapaxes(1, 2))
+
+
+@pytest.mark.parametrize("spec", ["numpy", "torch:cpu:float64"])
+def test_weights_in_the_order_of_the_product_are_not_copied(spec):
+    if spec != "numpy":
+        pytest.importorskip("torch", reason="torch is not installed")
+    rng = np.random.default_rng(0)
+    packed, tests = packed_weights(rng), draw(rng, 4, E, 2)
+    evidence = Evidence("backtest", tests.swapaxes(0, 1), 1.0)
+    mixture = Mixture(packed.swapaxes(1, 2), gate=make_gate(rng, evidence=(evidence,)))
+    placed, backend = place(mixture, resolve(spec)), resolve(spec)
+    assert np.shares_memory(backend.get(placed.weights), packed)
+    assert np.shares_memory(backend.get(placed.gate.evidence[0].weights), tests)
+    other = Mixture(make_weights(rng), gate=make_gate(rng))  # in another order: one copy
+    weights = backend.get(place(other, backend).weights)
+    assert not np.shares_memory(weights, other.weights)
+
+
+def test_the_order_of_weights_in_memory_changes_no_bit():
+    rng = np.random.default_rng(0)
+    packed, tests = packed_weights(rng), draw(rng, 4, E, 2)
+    gate = make_gate(rng)
+    windows = make_windows(rng)
+    found = []
+    for order in (np.asarray, np.ascontiguousarray, np.asfortranarray):
+        evidence = Evidence("backtest", order(tests.swapaxes(0, 1)), 1.0)
+        mixture = Mixture(
+            order(packed.swapaxes(1, 2)), gate=dataclasses.replace(gate, evidence=(evidence,))
+        )
+        found.append(predict_windows(mixture, windows))
+    assert (found[0] == found[1]).all()
+    assert (found[0] == found[2]).all()
+
+
 def test_a_single_expert_uploads_one_array_a_call():
     mixture, windows, _ = build("one_expert")
     backend = CountingBackend()
@@ -671,6 +770,18 @@ def test_tensors_that_do_not_fit_are_refused(fields, sentence):
         ),
         (lambda: Evidence("guess", np.zeros((1, 2, 1)), 1.0), "'guess'"),
         (lambda: Evidence("backtest", np.zeros((1, 2, 1)), 1.0, step=0), "at least 1; got 0"),
+        *(
+            (
+                lambda ahead=ahead: Evidence("backtest", np.zeros((1, 2, 2)), 1.0, ahead=ahead),
+                r"ahead must be 2 increasing step numbers of at least 1.*got \(",
+            )
+            for ahead in ((1,), (2, 1), (0, 1), (3, 3), (1, 2, 3), ())
+        ),
+        (lambda: Evidence("energy", np.zeros((1, 2, 2)), 1.0, ahead=(1, 2)), "'backtest'; leave"),
+        (lambda: Evidence("backtest", np.zeros((1, 2, 1)), 1.0, floor=-1.0), "0; got -1.0"),
+        (lambda: Evidence("backtest", np.zeros((1, 2, 1)), 1.0, floor=np.inf), "finite .* inf"),
+        (lambda: Evidence("backtest", np.zeros((1, 2, 1)), 1.0, power=0.0), "above 0; got 0.0"),
+        (lambda: Evidence("backtest", np.zeros((1, 2, 1)), 1.0, power=np.nan), "0; got nan"),
     ],
 )
 def test_layers_and_gates_that_make_no_sense_are_refused(make, sentence):

@@ -357,7 +357,9 @@ def make_plan():
             top_k=2,
             temperature=0.3,
             evidence=(
-                Evidence("backtest", draw(3, 4, 2), 2.0, step=3),
+                Evidence(
+                    "backtest", draw(3, 4, 2), 2.0, step=3, ahead=(1, 4), floor=0.1, power=0.5
+                ),
                 Evidence("energy", draw(2, L, 3).T, 0.5),
             ),
         ),
@@ -382,10 +384,27 @@ def test_gated_mixtures_with_a_router_of_ones_own_come_back(tmp_path):
     mixture = again.mixture()
     assert mixture.gate.router == SpreadRouter(0.5, ("a", "b"))
     assert mixture.gate.top_k == 2
-    assert mixture.gate.evidence[0].step == 3
+    test = mixture.gate.evidence[0]
+    assert (test.step, test.ahead, test.floor, test.power) == (3, (1, 4), 0.1, 0.5)
     assert mixture.normalization.ddof == 1
     assert mixture.normalization.eps_inside is False
     assert mixture.weights.tolist() == plan.mixture().weights.tolist()
+
+
+def test_evidence_written_before_its_newer_fields_comes_back(tmp_path, monkeypatch):
+    fields = sys.modules["mixlin.persistence"]._fields
+    newer = ("ahead", "floor", "power")
+
+    def older(value):
+        return {name: field for name, field in fields(value).items() if name not in newer}
+
+    plain = Evidence("backtest", np.ones((3, 4, 2)), 2.0, step=3)
+    monkeypatch.setattr(sys.modules["mixlin.persistence"], "_fields", older)
+    write_record({"evidence": plain}, tmp_path / "evidence", "0")
+    assert b"floor" not in (tmp_path / "evidence").read_bytes()
+    again = read_record(tmp_path / "evidence")["evidence"]
+    assert (again.step, again.ahead, again.floor, again.power) == (3, None, 0.0, 1.0)
+    assert_same(again.weights, plain.weights)
 
 
 def test_a_router_unknown_here_is_refused_with_its_name(tmp_path, monkeypatch):

@@ -37,6 +37,7 @@ from .mixture_cases import (
 )
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
+torch_backend = pytest.importorskip("mixlin.backends.torch_backend")
 
 NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 
@@ -212,6 +213,79 @@ def test_a_row_does_not_depend_on_the_size_or_order_of_its_batch(kind, lookback,
     others = 1e3 * windows[::-1]
     others[41] = windows[41]
     assert (predict_windows(mixture, others, backend)[41] == whole[41]).all()
+
+
+def sparse(horizon, n_experts=20, top_k=3, lookback=72):
+    """Return a mixture whose rows each read a few of many experts."""
+    rng = np.random.default_rng(horizon)
+    gate = make_gate(rng, top_k=None)
+    weight, bias = draw(rng, 1, 3, n_experts), draw(rng, 1, n_experts)
+    gate = dataclasses.replace(gate, layers=(Layer(weight, bias),), top_k=top_k)
+    weights = make_weights(rng, 1, n_experts, lookback, horizon)
+    bias = draw(rng, 1, n_experts, horizon)
+    return Mixture(weights, bias=bias, gate=gate, normalization=Normalization("last"))
+
+
+@pytest.mark.parametrize("horizon", [1, 13, 24])
+def test_a_row_that_reads_few_experts_does_not_depend_on_its_batch(horizon):
+    mixture, backend = sparse(horizon), resolve("torch")
+    windows = make_windows(np.random.default_rng(0), 150, 1, 72)
+    whole = predict_windows(mixture, windows, backend)
+    assert_close(whole, predict_windows(mixture, windows), FLOAT32.forward)
+    for n in (1, 2, 3, 15, 16, 17, 31, 33, 64, 100, 149):
+        assert (predict_windows(mixture, windows[:n], backend) == whole[:n]).all()
+        assert (predict_windows(mixture, windows[-n:], backend) == whole[-n:]).all()
+    order = np.random.default_rng(1).permutation(150)
+    assert (predict_windows(mixture, windows[order], backend) == whole[order]).all()
+
+
+def test_rows_that_read_few_and_rows_that_read_all_do_not_mind_each_other(monkeypatch):
+    backend, rng = resolve("torch"), np.random.default_rng(0)
+    x, w, b = (backend.put(draw(rng, *s)) for s in ((90, 1, 72), (1, 72, 20 * 24), (1, 20 * 24)))
+    g = rng.dirichlet(np.ones(20), size=(90, 1))
+    g[::2] *= rng.permuted(np.tile(np.arange(20), (45, 1, 1)), axis=2) < 3
+    g = backend.put(g)
+    calls = []
+    for form in ("_selected", "_dense"):
+        run = getattr(torch_backend, form)
+        monkeypatch.setattr(
+            torch_backend, form, lambda x, *rest, run=run: calls.append(len(x)) or run(x, *rest)
+        )
+    whole = backend.mix(x, w, b, g)
+    assert calls == [45, 45]
+    for some in (slice(0, 1), slice(1, 2), slice(0, None, 2), slice(1, None, 2), slice(30, 47)):
+        assert (backend.mix(x[some], w, b, g[some]) == whole[some]).all()
+
+
+def test_experts_are_left_out_where_nothing_is_differentiated(monkeypatch):
+    mixture, backend = sparse(24), resolve("torch")
+    placed = place(mixture, backend)
+    windows = make_windows(np.random.default_rng(0), 20, 1, 72)
+    given = inputs_of(mixture, placed, backend, windows)
+    expected = compute(placed, backend, *given).forecast
+    used = []
+    run = torch_backend._selected
+    monkeypatch.setattr(torch_backend, "_selected", lambda *args: used.append(1) or run(*args))
+    assert (compute(placed, backend, *given).forecast == expected).all()
+    assert used
+    parameters = [t.clone().requires_grad_() for t in parameters_of(placed)]
+    used.clear()
+    found = compute(with_parameters(placed, parameters), backend, *given).forecast
+    assert not used
+    assert found.requires_grad
+    assert_close(backend.get(found), backend.get(expected), FLOAT32.operation)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 40, 101])
+def test_a_backtest_does_not_depend_on_the_batch(n, monkeypatch):
+    backend, rng = resolve("torch"), np.random.default_rng(0)
+    x, w = backend.put(draw(rng, 101, 1, 130)), backend.put(draw(rng, 11, 40, 5))
+    options = (7, (1, 2, 5, 9, 20), 1e-3, 0.5)
+    whole = backend.backtest(x, w, *options)
+    assert (backend.backtest(x[:n], w, *options) == whole[:n]).all()
+    assert (backend.backtest(x[-n:], w, *options) == whole[-n:]).all()
+    monkeypatch.setattr(torch_backend, "_FOLD_ELEMENTS", 2000)  # rows come in several blocks
+    assert (backend.backtest(x, w, *options) == whole).all()
 
 
 @pytest.mark.parametrize("name", CASES)

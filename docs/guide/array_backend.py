@@ -74,10 +74,7 @@ class ArrayBackend(Backend):
         return spectrum**2 / self.xp.where(total > 0, total, 1)
 
     def gate(self, logits, top_k=None, temperature=1.0, scores=()):
-        xp = self.xp
-        for score, exponent in scores:
-            loss = exponent * xp.log(xp.maximum(score, 1e-37))
-            logits = logits - (loss if logits.ndim == 3 else loss[:, :, None])
+        xp, logits = self.xp, self.penalize(logits, scores)
         n_experts = logits.shape[-1]
         if top_k is not None and top_k < n_experts:
             mine, other = logits[..., :, None], logits[..., None, :]
@@ -86,6 +83,12 @@ class ArrayBackend(Backend):
             logits = xp.where(rank < top_k, logits, -np.inf)
         raised = xp.exp((logits - logits.max(axis=-1, keepdims=True)) / temperature)
         return raised / raised.sum(axis=-1, keepdims=True)
+
+    def penalize(self, logits, scores):
+        for score, exponent in scores:
+            loss = exponent * self.xp.log(self.xp.maximum(score, 1e-37))
+            logits = logits - (loss if logits.ndim == 3 else loss[:, :, None])
+        return logits
 
     def mix(self, x, w, b, g):
         experts = self.linear(x, w, b)
@@ -97,20 +100,22 @@ class ArrayBackend(Backend):
         projected = self.linear(x, packed).reshape(*x.shape[:2], len(u), u.shape[2])
         return (projected**2).sum(axis=-1)
 
-    def backtest(self, x, w, step):
-        n_experts, lookback, horizon = w.shape
-        starts = range(x.shape[-1] - lookback - horizon, -1, -step)
+    def backtest(self, x, w, step, ahead=None, floor=0.0, power=1.0):
+        n_experts, lookback, n_steps = w.shape
+        steps = np.array(range(1, n_steps + 1) if ahead is None else ahead)
+        starts = range(x.shape[-1] - lookback - steps[-1], -1, -step)
         if not starts:
-            least = f"contexts of at least lookback + horizon = {lookback + horizon} values"
+            least = f"contexts of at least lookback + horizon = {lookback + steps[-1]} values"
             raise ValueError(f"backtest needs {least}; got {x.shape[-1]}.")
         packed = w.transpose(1, 0, 2).reshape(1, lookback, -1)
-        total = 0
+        total, aims = 0, 0
         for start in starts:
             forecast = self.linear(x[..., start : start + lookback], packed)
-            target = x[..., None, start + lookback : start + lookback + horizon]
-            error = forecast.reshape(*x.shape[:2], n_experts, horizon) - target
-            total = total + self.xp.abs(error).mean(axis=-1)
-        return total / len(starts)
+            target = x[..., None, start + lookback - 1 + steps]
+            error = forecast.reshape(*x.shape[:2], n_experts, n_steps) - target
+            total = total + self.xp.abs(error).mean(axis=-1) ** power
+            aims = aims + self.xp.abs(target).mean(axis=-1)
+        return (total / len(starts)) ** (1 / power) + floor / len(starts) * aims
 
     def compile(self, fn, key):
         return fn

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -39,6 +40,19 @@ def require_fold(length: int, lookback: int, horizon: int) -> None:
             f"backtest needs contexts of at least lookback + horizon = {lookback + horizon} "
             f"values; got {length}. Use shorter experts or a longer context."
         )
+
+
+def fold_steps(n_steps: int, ahead: Sequence[int] | None) -> tuple[int, ...]:
+    """Return which steps of a fold's horizon :meth:`Backend.backtest` scores, all by default."""
+    if ahead is None:
+        return tuple(range(1, n_steps + 1))
+    steps = tuple(map(int, ahead))
+    if len(steps) != n_steps or any(later <= step for step, later in pairwise((0, *steps))):
+        raise ValueError(
+            f"ahead must be {n_steps} increasing step numbers of at least 1, one per column of an "
+            f"expert; got {tuple(ahead)}."
+        )
+    return steps
 
 
 class Backend(ABC):
@@ -265,8 +279,7 @@ class Backend(ABC):
         temperature : float
             Logits are divided by it.
         scores : sequence of (tensor of shape (n, C, E), float)
-            Positive losses of the experts on the window itself (:meth:`energy`,
-            :meth:`backtest`); ``exponent * log(score)`` is subtracted from the logits.
+            As of :meth:`penalize`, which is applied first.
 
         Returns
         -------
@@ -274,8 +287,26 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    def penalize(self, logits: Tensor, scores: Sequence[tuple[Tensor, float]]) -> Tensor:
+        """Lower the logits of experts by what they lose on the window itself.
+
+        Parameters
+        ----------
+        logits : tensor of shape (n, 1 or C, E) or (n, 1 or C, H, E)
+        scores : sequence of (tensor of shape (n, C, E), float)
+            Positive losses (:meth:`energy`, :meth:`backtest`) and their exponents;
+            ``exponent * log(score)`` is subtracted.
+
+        Returns
+        -------
+        tensor of the broadcast shape
+        """
+
+    @abstractmethod
     def mix(self, x: Tensor, w: Tensor, b: Tensor | None, g: Tensor) -> Tensor:
-        """Return the gate-weighted sum of the experts' outputs, packed in one product.
+        """Return the gate-weighted sum of the experts' outputs.
+
+        Experts whose gate is zero may be left out.
 
         Parameters
         ----------
@@ -305,25 +336,42 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def backtest(self, x: Tensor, w: Tensor, step: int) -> Tensor:
+    def backtest(
+        self,
+        x: Tensor,
+        w: Tensor,
+        step: int,
+        ahead: Sequence[int] | None = None,
+        floor: float = 0.0,
+        power: float = 1.0,
+    ) -> Tensor:
         """Score experts on folds inside the context.
 
-        A fold is ``L + H`` consecutive values: the expert sees the first ``L`` and is held
-        against the last ``H``. The newest fold ends with the context, each further one ``step``
-        values earlier, as many as fit.
+        A fold is ``L + ahead[-1]`` consecutive values: the expert sees the first ``L`` and is held
+        against those that are ``ahead`` steps behind them. The newest fold ends with the context,
+        each further one ``step`` values earlier, as many as fit.
 
         Parameters
         ----------
         x : tensor of shape (n, C, T)
-            Contexts measured from their level, ``T >= L + H``.
-        w : tensor of shape (E, L, H)
+            Contexts measured from their level, ``T >= L + ahead[-1]``.
+        w : tensor of shape (E, L, M)
+            Fastest where the memory of the host array that was placed is in the order (L, E, M).
         step : int
             Distance between folds.
+        ahead : sequence of M int, optional
+            Increasing step numbers from 1 that columns of ``w`` forecast; ``1 ... M`` by default.
+        floor : float
+            Share of the mean absolute target, over the same folds and steps, that joins every
+            score: an expert without errors is not infinitely better than others.
+        power : float, positive
+            Of the power mean over folds.
 
         Returns
         -------
         tensor of shape (n, C, E)
-            Mean absolute error over folds and steps.
+            ``mean(error ** power) ** (1 / power) + floor * mean(abs(target))``, the first mean over
+            the folds, with ``error`` the mean absolute error of a fold over its steps.
         """
 
     @abstractmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,14 @@ import numpy.typing as npt
 from scipy.fft import rfft
 from scipy.special import erf, expit, softmax
 
-from .base import Backend, FloatArray, require_bins, require_fold
+from .base import Backend, FloatArray, fold_steps, require_bins, require_fold
+from .mixing import Folding, cheapest
 
 Float64Array = npt.NDArray[np.float64]
 
 _BLOCK_ELEMENTS = 2**18  # 2 MiB of float64 columns: in cache, and enough for a threaded product
+_RESULT_ELEMENTS = 2**20  # of forecasts of folds, and of folded experts, that are held at a time
+_FULL_ROWS = 128  # of a product, from which on it is fast
 
 
 def _elu(x: Float64Array) -> Float64Array:
@@ -39,6 +43,50 @@ def _product(x: Float64Array, w: Float64Array) -> Float64Array:
     rows = by_channel.reshape(x.shape[1], -1, x.shape[-1])
     out = np.matmul(rows, w).reshape(-1, *by_channel.shape[1:-1], w.shape[2])
     return np.moveaxis(out, 0, 1)
+
+
+def _mixed(x: Float64Array, w: Float64Array, gates: Float64Array) -> Float64Array:
+    """Weigh the experts of rows (R, K) by gates (R, E), in the cheapest way."""
+    n_experts = gates.shape[1]
+    horizon = w.shape[1] // n_experts
+    form = cheapest(gates, x.shape[1], horizon)
+    if form is None:
+        experts = (x @ w).reshape(len(x), n_experts, horizon)
+        dense: Float64Array = np.matmul(gates[:, None, :], experts)[:, 0]
+        return dense
+    if isinstance(form, Folding):
+        return _folded(x, w, form)
+    out = np.zeros((len(x), horizon))
+    for expert, rows in enumerate(form):
+        if len(rows) == 0:
+            continue
+        own = w[:, expert * horizon : (expert + 1) * horizon]  # read where it stands
+        if len(rows) == len(x):
+            out += gates[:, expert, None] * (x @ own)
+        else:
+            out[rows] += gates[rows, expert, None] * (x[rows] @ own)
+    return out
+
+
+def _folded(x: Float64Array, w: Float64Array, folding: Folding) -> Float64Array:
+    """Multiply rows that share their gates by the matrix that their experts fold into."""
+    gates = folding.gates
+    experts = w.reshape(len(w), gates.shape[1], -1)
+    horizon = experts.shape[2]
+    out = np.empty((len(x), horizon))
+    at_a_time = max(1, _RESULT_ELEMENTS // (len(w) * horizon))
+    for start in range(0, len(gates), at_a_time):
+        folded = np.matmul(gates[start : start + at_a_time], experts)  # (K, D, H)
+        for i, rows in enumerate(folding.rows[start : start + at_a_time]):
+            out[rows] = (x if len(gates) == 1 else x[rows]) @ folded[:, i]
+    return out
+
+
+def _block_of_folds(n_folds: int, width: int) -> tuple[int, int]:
+    """Return how many rows, and how many folds of each, are back-tested in one product."""
+    most = max(1, 4 * _RESULT_ELEMENTS // width)  # 32 MiB, whatever the width
+    n = min(most, max(_FULL_ROWS, _RESULT_ELEMENTS // width))
+    return max(1, n // n_folds), min(n, n_folds)
 
 
 class NumpyBackend(Backend):
@@ -120,9 +168,7 @@ class NumpyBackend(Backend):
         temperature: float = 1.0,
         scores: Sequence[tuple[Float64Array, float]] = (),
     ) -> Float64Array:
-        for score, exponent in scores:
-            evidence = exponent * np.log(np.maximum(score, np.finfo(np.float64).tiny))
-            logits = logits - (evidence if logits.ndim == 3 else evidence[:, :, None, :])
+        logits = self.penalize(logits, scores)
         if top_k is not None and top_k < logits.shape[-1]:
             order = np.argsort(-logits, axis=-1, kind="stable")
             keep = np.zeros(logits.shape, dtype=bool)
@@ -131,36 +177,74 @@ class NumpyBackend(Backend):
         weights: Float64Array = softmax(logits / temperature, axis=-1)
         return weights
 
+    def penalize(
+        self, logits: Float64Array, scores: Sequence[tuple[Float64Array, float]]
+    ) -> Float64Array:
+        for score, exponent in scores:
+            evidence = exponent * np.log(np.maximum(score, np.finfo(np.float64).tiny))
+            logits = logits - (evidence if logits.ndim == 3 else evidence[:, :, None, :])
+        return logits
+
     def mix(
         self, x: Float64Array, w: Float64Array, b: Float64Array | None, g: Float64Array
     ) -> Float64Array:
+        n_experts = g.shape[-1]
+        horizon = w.shape[2] // n_experts
+        if g.ndim == 3 and len(w) == 1 and g.shape[1] <= x.shape[1]:
+            gates = np.broadcast_to(g, (*x.shape[:2], n_experts)).reshape(-1, n_experts)
+            mixed = _mixed(x.reshape(-1, x.shape[2]), w[0], gates).reshape(*x.shape[:2], horizon)
+            return mixed if b is None else mixed + _product(g, b.reshape(-1, n_experts, horizon))
         experts = self.linear(x, w, b)
-        experts = experts.reshape(*experts.shape[:2], g.shape[-1], w.shape[2] // g.shape[-1])
+        experts = experts.reshape(*experts.shape[:2], n_experts, horizon)
         if g.ndim == 3:
-            mixed: Float64Array = np.matmul(g[:, :, None, :], experts)[:, :, 0, :]
-        else:
-            spread = np.broadcast_to(g, (len(g), experts.shape[1], *g.shape[2:]))
-            mixed = np.einsum("ncke,ncek->nck", spread, experts)
-        return mixed
+            return np.asarray(np.matmul(g[:, :, None, :], experts)[:, :, 0, :])
+        spread = np.broadcast_to(g, (len(g), experts.shape[1], *g.shape[2:]))
+        return np.asarray(np.einsum("ncke,ncek->nck", spread, experts))
 
     def energy(self, x: Float64Array, u: Float64Array) -> Float64Array:
-        projected = np.einsum("ncl,elr->ncer", x, u, optimize=True)
-        return np.asarray(np.einsum("ncer,ncer->nce", projected, projected))
+        rows = x.reshape(-1, x.shape[2])
+        out = np.empty((len(rows), len(u)))
+        for expert, factor in enumerate(u):  # copies none of them
+            projected = rows @ factor
+            out[:, expert] = np.einsum("nr,nr->n", projected, projected)
+        return out.reshape(*x.shape[:2], len(u))
 
-    def backtest(self, x: Float64Array, w: Float64Array, step: int) -> Float64Array:
-        n_experts, lookback, horizon = w.shape
-        length = lookback + horizon
-        require_fold(x.shape[-1], lookback, horizon)
-        folds = np.lib.stride_tricks.sliding_window_view(x, length, axis=-1)[:, :, ::-1][
-            :, :, ::step
-        ]
-        packed = w.transpose(1, 0, 2).reshape(lookback, n_experts * horizon)
-        out = np.empty((*x.shape[:2], n_experts))
-        for row, fold in enumerate(folds):  # bounds the memory of the folds' forecasts
-            forecast = (fold[..., :lookback] @ packed).reshape(*fold.shape[:2], n_experts, horizon)
-            error = np.abs(forecast - fold[:, :, None, lookback:])
-            out[row] = error.mean(axis=(1, 3))
-        return out
+    def backtest(
+        self,
+        x: Float64Array,
+        w: Float64Array,
+        step: int,
+        ahead: Sequence[int] | None = None,
+        floor: float = 0.0,
+        power: float = 1.0,
+    ) -> Float64Array:
+        n_experts, lookback, n_steps = w.shape
+        steps = fold_steps(n_steps, ahead)
+        require_fold(x.shape[-1], lookback, steps[-1])
+        rows = x.reshape(-1, x.shape[-1])
+        start = (rows.shape[1] - lookback - steps[-1]) % step  # the newest fold ends with the rows
+        folds = np.lib.stride_tricks.sliding_window_view(
+            rows[:, start:], lookback + steps[-1], axis=1
+        )[:, ::step]
+        packed = w.transpose(1, 0, 2).reshape(lookback, n_experts * n_steps)
+        aimed = lookback - 1 + np.array(steps)
+        totals, aims = np.zeros((len(rows), n_experts)), np.zeros((len(rows), 1))
+        some_rows, some_folds = _block_of_folds(folds.shape[1], packed.shape[1])
+        forecasts = np.empty((min(some_rows, len(rows)) * some_folds, packed.shape[1]))
+        for i, j in product(range(0, len(rows), some_rows), range(0, folds.shape[1], some_folds)):
+            block = folds[i : i + some_rows, j : j + some_folds]
+            n, n_folds = block.shape[:2]
+            targets = block[:, :, aimed]
+            seen = block[:, :, :lookback].reshape(-1, lookback)
+            forecast = np.matmul(seen, packed, out=forecasts[: len(seen)])
+            error = forecast.reshape(len(seen), n_experts, n_steps)
+            error -= targets.reshape(-1, 1, n_steps)
+            np.abs(forecast, out=forecast)
+            mean = forecast.reshape(-1, n_steps) @ np.full(n_steps, 1 / n_steps)
+            totals[i : i + n] += (mean**power).reshape(n, n_folds, n_experts).sum(axis=1)
+            aims[i : i + n] += np.abs(targets).mean(axis=2).sum(axis=1, keepdims=True)
+        means, aim = totals / folds.shape[1], aims / folds.shape[1]
+        return np.asarray(means ** (1 / power) + floor * aim).reshape(*x.shape[:2], n_experts)
 
     def compile(self, fn: Callable[..., Any], key: object) -> Callable[..., Any]:
         return fn

@@ -17,18 +17,22 @@ from .base import (
     BackendMemoryError,
     BackendNotAvailableError,
     FloatArray,
+    fold_steps,
     require_bins,
     require_fold,
 )
+from .mixing import Folding, cheapest, most_selected
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # Products add in another order when the number of rows changes. Blocks of one size, at least two
 # at a time and none too small for the general kernel, make a row's result independent of its
 # neighbors, and are faster than one tall product.
 _ROWS = 32
+_ROWS_OF_ONE = 16  # where the rows are those of one expert, and may be few
 _LEAST_MULTIPLICATIONS = 400
 _COLUMNS = 8  # of results, a multiple: the kernels for a few more add up rows in several ways
 _BLOCK_ELEMENTS = 2**23  # 32 MiB of float32 columns
+_FOLD_ELEMENTS = 2**21  # of forecasts of folds that are held at a time on a CPU
 
 
 def _gelu(x: torch.Tensor) -> torch.Tensor:
@@ -60,9 +64,14 @@ def _padded(rows: torch.Tensor, multiple: int) -> torch.Tensor:
     return functional.pad(rows, (0, 0, 0, missing)) if missing else rows
 
 
+def _block_size(n_weights: int, multiple: int = _ROWS) -> int:
+    """Return how many rows a block has that is multiplied by a matrix."""
+    return multiple * -(-_LEAST_MULTIPLICATIONS // (multiple * n_weights))
+
+
 def _shared_product(rows: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """Multiply rows (R, K) by weights (K, M) in blocks."""
-    size = _ROWS * -(-_LEAST_MULTIPLICATIONS // (_ROWS * w.numel()))
+    size = _block_size(w.numel())
     n, (n_columns, n_outputs) = len(rows), w.shape
     whole = n // size * size if n >= 2 * size else 0
 
@@ -95,10 +104,91 @@ def _product(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         return _shared_product(x.reshape(-1, x.shape[-1]), w[0]).reshape(*x.shape[:-1], n_outputs)
     by_channel = x.movedim(1, 0)
     rows = by_channel.reshape(x.shape[1], -1, x.shape[-1])
-    size = _ROWS * -(-_LEAST_MULTIPLICATIONS // (_ROWS * w[0].numel()))
+    size = _block_size(w[0].numel())
     padded = _padded(rows, 2 * size).expand(len(w), -1, -1)
     out = torch.bmm(padded, w)[:, : rows.shape[1]]
     return out.reshape(len(w), *by_channel.shape[1:-1], n_outputs).movedim(0, 1)
+
+
+def _dense_in_some_order(array: FloatArray) -> bool:
+    """Whether an array fills its memory, so that a tensor may share it or copy its order."""
+    flags = array.flags
+    return flags.c_contiguous or array.transpose(np.argsort(array.strides)[::-1]).flags.c_contiguous
+
+
+def _needs_gradient(*tensors: torch.Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def _mixed(x: torch.Tensor, w: torch.Tensor, gates: torch.Tensor) -> torch.Tensor:
+    """Weigh the experts of rows (R, K) by gates (R, E), in the cheapest way.
+
+    In float32 that is decided row by row: the form of a product changes the last digits, which
+    neighbors must not do.
+    """
+    n_experts = gates.shape[1]
+    horizon = w.shape[1] // n_experts
+    if x.dtype == torch.float64:
+        form = cheapest(gates.detach().numpy(), len(w), horizon)
+        if isinstance(form, Folding):
+            return _folded(x, w, form)
+        return _dense(x, w, gates) if form is None else _selected(x, w, gates)
+    few = torch.count_nonzero(gates, dim=1) <= most_selected(len(w), n_experts, horizon)
+    if few.all():
+        return _selected(x, w, gates)
+    if not few.any():
+        return _dense(x, w, gates)
+    out = x.new_empty((len(x), horizon))
+    out[few] = _selected(x[few], w, gates[few])
+    out[~few] = _dense(x[~few], w, gates[~few])
+    return out
+
+
+def _dense(x: torch.Tensor, w: torch.Tensor, gates: torch.Tensor) -> torch.Tensor:
+    experts = _product(x[:, None], w[None]).reshape(
+        len(x), gates.shape[1], w.shape[1] // gates.shape[1]
+    )
+    return experts.mul_(gates[:, :, None]).sum(dim=1)
+
+
+def _selected(x: torch.Tensor, w: torch.Tensor, gates: torch.Tensor) -> torch.Tensor:
+    """Multiply every expert by the rows that give it weight."""
+    n_experts = gates.shape[1]
+    n_columns, horizon = len(w), w.shape[1] // n_experts
+    # kernels want a multiple of columns: the spare ones are a neighbor's
+    width = min(-(-horizon // _COLUMNS) * _COLUMNS, w.shape[1])
+    size = _block_size(n_columns * width, _ROWS_OF_ONE)
+    gates = gates.T.contiguous()
+    counts = torch.count_nonzero(gates, dim=1).tolist()
+    padded = [max(2 * size, -(-count // size) * size) for count in counts]
+    buffer = x.new_zeros((max(padded), n_columns))
+    out = x.new_zeros((len(x), horizon))
+    for expert, rows in enumerate(torch.split(gates.nonzero()[:, 1], counts)):
+        if not len(rows):
+            continue
+        first = min(expert * horizon, w.shape[1] - width)
+        own = w[:, first : first + width]  # read where it stands
+        torch.index_select(x, 0, rows, out=buffer[: len(rows)])
+        blocks = buffer[: padded[expert]].view(-1, size, n_columns)
+        result = torch.bmm(blocks, own.expand(len(blocks), -1, -1)).view(-1, width)
+        result = result[: len(rows), expert * horizon - first :][:, :horizon]
+        out.index_add_(0, rows, result * gates[expert].index_select(0, rows)[:, None])
+    return out
+
+
+def _folded(x: torch.Tensor, w: torch.Tensor, folding: Folding) -> torch.Tensor:
+    """Multiply rows that share their gates by the matrix that their experts fold into."""
+    gates = torch.from_numpy(folding.gates)
+    experts = w.reshape(len(w), gates.shape[1], -1)
+    horizon = experts.shape[2]
+    out = x.new_empty((len(x), horizon))
+    at_a_time = max(1, _FOLD_ELEMENTS // (len(w) * horizon))
+    for start in range(0, len(gates), at_a_time):
+        folded = torch.matmul(gates[start : start + at_a_time], experts)  # (K, D, H)
+        for i, rows in enumerate(folding.rows[start : start + at_a_time]):
+            index = torch.from_numpy(rows)
+            out[index] = (x if len(gates) == 1 else x[index]) @ folded[:, i]
+    return out
 
 
 class TorchBackend(Backend):
@@ -173,7 +263,7 @@ class TorchBackend(Backend):
 
     def put(self, array: FloatArray) -> torch.Tensor:
         self.open()
-        if not array.flags.writeable or not array.flags.c_contiguous:
+        if not array.flags.writeable or not _dense_in_some_order(array):
             array = np.array(array)  # torch warns of arrays that it could write to
         with self._out_of_memory():
             return torch.from_numpy(array).to(self._device, self._dtype)
@@ -240,10 +330,7 @@ class TorchBackend(Backend):
         temperature: float = 1.0,
         scores: Sequence[tuple[torch.Tensor, float]] = (),
     ) -> torch.Tensor:
-        for score, exponent in scores:
-            tiny = torch.finfo(score.dtype).tiny
-            evidence = exponent * torch.log(score.clamp_min(tiny))
-            logits = logits - (evidence if logits.ndim == 3 else evidence[:, :, None, :])
+        logits = self.penalize(logits, scores)
         if top_k is not None and top_k < logits.shape[-1]:
             order = torch.argsort(logits, dim=-1, descending=True, stable=True)
             dropped = torch.ones_like(logits, dtype=torch.bool)
@@ -251,14 +338,30 @@ class TorchBackend(Backend):
             logits = logits.masked_fill(dropped, -torch.inf)
         return torch.softmax(logits / temperature, dim=-1)
 
+    def penalize(
+        self, logits: torch.Tensor, scores: Sequence[tuple[torch.Tensor, float]]
+    ) -> torch.Tensor:
+        for score, exponent in scores:
+            tiny = torch.finfo(score.dtype).tiny
+            evidence = exponent * torch.log(score.clamp_min(tiny))
+            logits = logits - (evidence if logits.ndim == 3 else evidence[:, :, None, :])
+        return logits
+
     def mix(
         self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None, g: torch.Tensor
     ) -> torch.Tensor:
+        n_experts = g.shape[-1]
+        horizon = w.shape[2] // n_experts
+        one_gate = g.ndim == 3 and len(w) == 1 and g.shape[1] <= x.shape[1]
+        many_calls = self._device.type == "cpu" and "compile" not in self.options
+        if one_gate and many_calls and not _needs_gradient(x, w, b, g):
+            gates = g.expand(*x.shape[:2], n_experts).reshape(-1, n_experts)
+            mixed = _mixed(x.reshape(-1, x.shape[2]), w[0], gates).reshape(*x.shape[:2], horizon)
+            return mixed if b is None else mixed + _product(g, b.reshape(-1, n_experts, horizon))
         experts = self.linear(x, w, b)
-        experts = experts.reshape(*experts.shape[:2], g.shape[-1], w.shape[2] // g.shape[-1])
-        if g.ndim == 3:
-            return (g[..., None] * experts).sum(dim=2)
-        return (g.transpose(2, 3) * experts).sum(dim=2)
+        experts = experts.reshape(*experts.shape[:2], n_experts, horizon)
+        weights = g[..., None] if g.ndim == 3 else g.transpose(2, 3)
+        return (weights * experts).sum(dim=2)
 
     def energy(self, x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
         n_experts, length, rank = u.shape
@@ -266,17 +369,44 @@ class TorchBackend(Backend):
         projected = _product(x, packed).reshape(*x.shape[:2], n_experts, rank)
         return (projected**2).sum(dim=-1)
 
-    def backtest(self, x: torch.Tensor, w: torch.Tensor, step: int) -> torch.Tensor:
-        n_experts, lookback, horizon = w.shape
-        length = lookback + horizon
-        require_fold(x.shape[-1], lookback, horizon)
-        start = (x.shape[-1] - length) % step  # the newest fold ends with the context
-        folds = x[..., start:].unfold(-1, length, step)
-        packed = w.permute(1, 0, 2).reshape(1, lookback, n_experts * horizon)
-        forecast = _product(folds[..., :lookback], packed)
-        forecast = forecast.reshape(*folds.shape[:3], n_experts, horizon)
-        error = (forecast - folds[..., None, lookback:]).abs()
-        return error.mean(dim=(2, 4))
+    def backtest(
+        self,
+        x: torch.Tensor,
+        w: torch.Tensor,
+        step: int,
+        ahead: Sequence[int] | None = None,
+        floor: float = 0.0,
+        power: float = 1.0,
+    ) -> torch.Tensor:
+        n_experts, lookback, n_steps = w.shape
+        steps = fold_steps(n_steps, ahead)
+        require_fold(x.shape[-1], lookback, steps[-1])
+        length = lookback + steps[-1]
+        rows = x.reshape(-1, x.shape[-1])
+        start = (rows.shape[1] - length) % step  # the newest fold ends with the rows
+        folds = rows[:, start:].unfold(1, length, step)
+        packed = w.permute(1, 0, 2).reshape(1, lookback, n_experts * n_steps)
+        aimed = torch.tensor([lookback - 1 + ahead for ahead in steps], device=x.device)
+
+        def errors(block: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            """Return the mean absolute errors of every fold, (n, folds, E)."""
+            forecast = _product(block[:, :, :lookback], packed)
+            forecast = forecast.reshape(*block.shape[:2], n_experts, n_steps)
+            if _needs_gradient(forecast):
+                error = (forecast - targets[:, :, None]).abs()
+            else:
+                error = forecast.sub_(targets[:, :, None]).abs_()
+            return error.mean(dim=3)
+
+        most = _FOLD_ELEMENTS * (1 if x.device.type == "cpu" else 64)
+        some = max(1, most // (folds.shape[1] * packed.shape[2]))
+        scores = []
+        for block in torch.split(folds, some):
+            targets = block[:, :, aimed]
+            error = errors(block, targets)
+            score = error.mean(dim=1) if power == 1 else (error**power).mean(dim=1) ** (1 / power)
+            scores.append(score + floor * targets.abs().mean(dim=(1, 2))[:, None])
+        return torch.cat(scores).reshape(*x.shape[:2], n_experts)
 
     def compile(self, fn: Callable[..., torch.Tensor], key: object) -> Callable[..., torch.Tensor]:
         run = torch.compile(fn) if "compile" in self.options else fn

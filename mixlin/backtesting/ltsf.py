@@ -217,7 +217,7 @@ def as_protocol(model: Any, borders: LTSFSplit) -> tuple[Any, int]:
     Raises
     ------
     ValueError
-        If the training rows are too few for one window.
+        If the training rows are too few for one window, and the model needs one.
 
     Examples
     --------
@@ -228,7 +228,8 @@ def as_protocol(model: Any, borders: LTSFSplit) -> tuple[Any, int]:
     >>> model.solver.validation, stop
     (2880, 11520)
     """
-    if borders.train_end < model.lookback + model.horizon:
+    any_length = getattr(model, "_longest_context", None) is not None  # such models learn nothing
+    if not any_length and borders.train_end < model.lookback + model.horizon:
         raise too_short(model.lookback, model.horizon, borders.train_end)
     if not getattr(model, "_holds_out", False):
         return model, borders.train_end

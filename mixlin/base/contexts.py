@@ -67,9 +67,8 @@ def read_request(estimator: Any, X: Any, timestamps: Any) -> Request:
             )
         refuse_text(X, "X")
         # where forecasts show it, they are checked instead: they are fewer than the inputs
-        mixture = estimator.plan_.mixture()
         later = (
-            mixture.spreads_missing
+            estimator.plan_.spreads_missing
             and estimator.n_features_in_ == estimator.lookback_
             and resolve(estimator.backend).spreads_missing
         )
@@ -122,7 +121,8 @@ def read_request(estimator: Any, X: Any, timestamps: Any) -> Request:
         L, H = estimator.lookback_, estimator.horizon_
         what = "the training series" if X is None else "the context"
         stamps = np.stack([series_stamps(c.index, L, H, what) for c in contexts])
-    return Request(np.stack(last), contexts, many, stamps)
+    longest = max(window.shape[1] for window in last)
+    return Request(np.stack([_padded(w, longest) for w in last]), contexts, many, stamps)
 
 
 def _channels_first(estimator: Any, X: FloatArray) -> FloatArray:
@@ -138,6 +138,8 @@ def _channels_first(estimator: Any, X: FloatArray) -> FloatArray:
             f"{expected}, as in fit."
         )
     if X.shape[1] < estimator.lookback_:
+        if estimator.plan_.any_length:
+            return np.transpose(X, (0, 2, 1))
         raise _too_short_context(estimator, X.shape[1])
     return np.transpose(X[:, X.shape[1] - estimator.lookback_ :], (0, 2, 1))
 
@@ -185,9 +187,20 @@ def _last_window(estimator: Any, context: Series, i: int, many: bool) -> FloatAr
     lookback: int = estimator.lookback_
     values = context.values[-lookback:]
     which = f"context {i}" if many else "the context"
-    if len(values) < lookback:
+    if estimator.plan_.any_length:
+        empty = np.isnan(values).all(axis=0)
+        if empty.any():
+            raise ValueError(
+                f"{which} has no value in channel {int(np.argmax(empty))}. Pass at least one "
+                "observed value per channel, or leave the channel out."
+            )
+        first = np.argmax(~np.isnan(values), axis=0)
+        gaps = int(np.isnan(values).sum() - first.sum())  # not counting those before the first
+        missing = 0 if estimator.plan_.reads_gaps else gaps
+    elif len(values) < lookback:
         raise _too_short_context(estimator, len(values), which)
-    missing = int(np.isnan(values).sum())
+    else:
+        missing = int(np.isnan(values).sum())
     if missing:
         raise ValueError(
             f"{which} has {missing} missing value"
@@ -195,6 +208,14 @@ def _last_window(estimator: Any, context: Series, i: int, many: bool) -> FloatAr
             "example with mixlin.windows.interpolate(X), or end the context before the gap."
         )
     return np.transpose(values)
+
+
+def _padded(window: FloatArray, length: int) -> FloatArray:
+    """Put missing values before a window (C, T) that is shorter than others."""
+    absent = length - window.shape[1]
+    if not absent:
+        return window
+    return np.concatenate([np.full((len(window), absent), np.nan, window.dtype), window], axis=1)
 
 
 def contain(

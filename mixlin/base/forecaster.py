@@ -16,9 +16,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..backends import Backend, resolve
 from ..intervals import check_quantiles, residual_quantiles
-from ..mixture import FixedPlan, Mixture, Plan, predict_windows
+from ..mixture import FixedPlan, Mixture, Plan
 from ..persistence import write_record
-from .contexts import contain, read_request
+from .contexts import Request, contain, read_request
 from .registry import FORECASTERS
 from .scoring import r2, scored_windows
 from .series import FloatArray
@@ -43,6 +43,7 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         "random_state": ["random_state"],
     }
 
+    _longest_context: int | None = None  # steps that are read where any number will do
     _not_saved: tuple[str, ...] = ()  # state that only partial_fit reads
 
     lookback: int | None
@@ -87,8 +88,7 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
     @property
     def _reads_timestamps(self) -> bool:
         """Whether forecasts of the fitted model depend on the calendar."""
-        gate = self.plan_.mixture().gate
-        return gate is not None and gate.router.needs_timestamps
+        return self.plan_.needs_timestamps
 
     @abstractmethod
     def _learn(self, training: Training, *, update: bool) -> dict[str, Any]:
@@ -279,15 +279,7 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         """
         levels = check_quantiles(quantiles)
         request = read_request(self, X, timestamps)
-        forecast = self._forecast(request.windows, horizon, stamps=request.stamps)
-        variance = self.plan_.residual_variance
-        if variance is None:
-            raise ValueError(
-                f"this {type(self).__name__} has no training residuals: it was made from a state "
-                "dict. Fit it, or forecast points only."
-            )
-        spread = residual_quantiles(forecast, variance[:, : forecast.shape[2]], levels)
-        return contain(self, spread, request, levels)
+        return contain(self, self._quantiles(request, horizon, levels), request, levels)
 
     def predict_interval(
         self,
@@ -317,6 +309,36 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         levels = [round((1 - coverage) / 2, 12), round((1 + coverage) / 2, 12)]
         return self.predict_quantiles(X, levels, horizon=horizon, timestamps=timestamps)
 
+    def _quantiles(
+        self, request: Request, horizon: int | None, levels: list[float]
+    ) -> npt.NDArray[Any]:
+        """Forecast quantiles (n, C, horizon, n_quantiles) of a request."""
+        forecast = self._forecast(request.windows, horizon, stamps=request.stamps)
+        variance = self.plan_.residual_variance
+        if variance is None:
+            raise ValueError(
+                f"this {type(self).__name__} has no training residuals: it was made from a state "
+                "dict. Fit it, or forecast points only."
+            )
+        return residual_quantiles(forecast, variance[:, : forecast.shape[2]], levels)
+
+    def _checked_horizon(self, horizon: int | None) -> int:
+        """Return a horizon that the model can forecast."""
+        if horizon is None:
+            return self.horizon_
+        whole = isinstance(horizon, (int, np.integer)) and not isinstance(horizon, bool)
+        if self.plan_.any_horizon and whole and horizon >= 1:
+            return int(horizon)
+        if not whole or not 1 <= horizon <= self.horizon_:
+            allowed = (
+                "of at least 1; got"
+                if self.plan_.any_horizon
+                else f"from 1 to {self.horizon_}, the horizon of the fit; got"
+            )
+            advice = "" if self.plan_.any_horizon else " Fit with a longer horizon to go further."
+            raise ValueError(f"horizon must be an integer {allowed} {horizon!r}.{advice}")
+        return int(horizon)
+
     def _forecast(
         self,
         windows: FloatArray,
@@ -325,23 +347,21 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         stamps: npt.NDArray[np.datetime64] | None = None,
     ) -> npt.NDArray[Any]:
         """Forecast windows (n, C, lookback) as (n, C, horizon)."""
-        if horizon is None:
-            horizon = self.horizon_
-        whole = isinstance(horizon, (int, np.integer)) and not isinstance(horizon, bool)
-        if not whole or not 1 <= horizon <= self.horizon_:
-            raise ValueError(
-                f"horizon must be an integer from 1 to {self.horizon_}, the horizon of the fit; "
-                f"got {horizon!r}. Fit with a longer horizon to forecast further."
-            )
-        mixture = self.plan_.mixture(self.lookback_, int(horizon))
+        horizon = self._checked_horizon(horizon)
         with np.errstate(invalid="ignore", over="ignore"):  # refused below, with a sentence
-            forecast = predict_windows(
-                mixture, windows, resolve(self.backend), timestamps=stamps, dtype=dtype
+            forecast = self.plan_.forecast(
+                windows, horizon, resolve(self.backend), stamps=stamps, dtype=dtype
             )
             total = forecast.sum()
         if not np.isfinite(total):  # cheap; where only the sum overflows, nothing is refused
-            assert_all_finite(windows, estimator_name=type(self).__name__, input_name="X")
-        return forecast[:, :, :horizon]
+            name = type(self).__name__
+            assert_all_finite(
+                windows,
+                allow_nan=self.plan_.reads_gaps,
+                estimator_name=name,
+                input_name="X",
+            )
+        return forecast
 
     # -- scoring ---------------------------------------------------------------------------
 

@@ -98,14 +98,21 @@ def _scored_series(
         values, glued = item.values, not many and _continues(estimator, item)
         if glued:
             values = np.concatenate([estimator._tails[-1].astype(values.dtype), values])
+        if estimator.plan_.any_length:
+            L = max(1, min(estimator.lookback_, len(values) - H))
         if len(values) < L + H:
             raise ValueError(
                 f"scoring needs {H if glued else L + H} rows; got {len(item.values)}. Pass a "
                 "longer series."
             )
         both = np.lib.stride_tricks.sliding_window_view(values, L + H, axis=0)
-        missing = np.isnan(values).any(axis=1)
-        whole = ~np.lib.stride_tricks.sliding_window_view(missing, L + H).any(axis=1)
+        missing = np.asarray(np.isnan(values).any(axis=1))
+        if estimator.plan_.reads_gaps:  # then targets alone must be there, and something to read
+            targets_missing = np.lib.stride_tricks.sliding_window_view(missing, H)[L:]
+            nothing_read = np.any(np.isnan(both[:, :, :L]).all(axis=2), axis=1)
+            whole = ~(targets_missing.any(axis=1) | nothing_read)
+        else:
+            whole = ~np.lib.stride_tricks.sliding_window_view(missing, L + H).any(axis=1)
         starts = np.flatnonzero(whole)
         stamps = None
         if estimator._reads_timestamps:
@@ -134,7 +141,7 @@ def _scored_series(
 def _continues(estimator: Any, series: Series) -> bool:
     """Whether a series follows the (one) training series, so that its tail is context."""
     tails, indexes = getattr(estimator, "_tails", []), getattr(estimator, "_indexes", [])
-    if len(tails) != 1 or len(tails[0]) < estimator.lookback_:
+    if len(tails) != 1 or not (estimator.plan_.any_length or len(tails[0]) == estimator.lookback_):
         return False
     if indexes[0] is not None and series.index is not None:
         return bool(indexes[0].continues_as(series.index, series.first))

@@ -91,14 +91,42 @@ def read_series(
             )
         named = item if container.kind == "frame" else values
         validate_data(probe, named, reset=reset and i == 0, skip_check_array=True)
-        out.append(_place(item, values, container, stamp, like))
+        placed = place_series(item, values, container, stamp, like)
+        refuse_stacked_windows(values)
+        out.append(placed)
     return out
 
 
-def _place(
-    item: Any, values: FloatArray, container: Container, stamps: Any, like: TimeIndex | None
+def place_series(
+    item: Any,
+    values: FloatArray,
+    container: Container,
+    stamps: Any = None,
+    like: TimeIndex | None = None,
 ) -> Series:
-    """Put a series on its grid and refuse what is no series."""
+    """Put a series on its grid.
+
+    Parameters
+    ----------
+    item : array-like, Series or DataFrame
+        What the caller passed.
+    values : array of shape (T, C)
+    container : Container
+        Both from :func:`mixlin.windows.read_values`.
+    stamps : array-like of shape (T,), optional
+        For arrays.
+    like : TimeIndex, optional
+        An index of its kind must step as it does.
+
+    Returns
+    -------
+    Series
+
+    Raises
+    ------
+    ValueError
+        If the index is not regular, or a frame comes with stamps.
+    """
     index: TimeIndex | None = None
     first: Any = None
     rows = np.arange(len(values))
@@ -113,7 +141,6 @@ def _place(
     elif stamps is not None:
         index, rows = read_timestamps(stamps, len(values), like=like)
         first = np.asarray(stamps, dtype="datetime64")[0]
-    refuse_stacked_windows(values)
     return Series(fill_gaps(values, rows), container, index, first, rows)
 
 

@@ -238,12 +238,15 @@ def _read_training_series(
     if update:
         lookback = probe.lookback_ if probe.lookback is None else probe.lookback
         _check_same(probe, lookback, horizon, n_channels, None)
+    elif probe.lookback is None and probe._longest_context is not None:
+        lookback = probe._longest_context
     elif probe.lookback is None:
         shortest = min(len(s.values) for s in series)
         lookback = max(1, min(DEFAULT_LOOKBACK, shortest // 3))
     else:
         lookback = probe.lookback
-    if not update and all(len(s.values) < lookback + horizon for s in series):
+    any_length = probe._longest_context is not None
+    if not (update or any_length) and all(len(s.values) < lookback + horizon for s in series):
         raise too_short(lookback, horizon, max(len(s.values) for s in series))
     continues = update and not many and not new_series
     if continues:

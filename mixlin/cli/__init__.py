@@ -21,6 +21,7 @@ _EPILOG = """\
 examples:
   mixlin forecast --demo --horizon 48 --interval 0.9 --plot forecast.png
   mixlin forecast load.csv --horizon 96 --output forecast.csv
+  mixlin forecast load.csv --horizon 96 --model nlinear --output forecast.csv
   mixlin evaluate ETTh1 --model dlinear --lookback 336 --horizon 96
   mixlin fit load.csv --model mole --router calendar --save load.safetensors
   mixlin evaluate load.csv --model-file load.safetensors --plot experts.png

@@ -14,11 +14,12 @@ from ..base import DEFAULT_LOOKBACK
 from ..datasets import ltsf_split
 from ..inspection import mixture_report, report_table
 from ..plotting import RoutingDisplay, WeightsDisplay
+from ..superlinear import LONGEST_CONTEXT
 from ..windows import is_pandas
-from .arguments import add_data, add_model, make_model, refuse_beside_model_file, steps
+from .arguments import ZERO_SHOT, add_data, add_model, make_model, refuse_beside_model_file, steps
 from .fit import mixture_lines
 from .model_files import matched, read_model, reads_times
-from .rows import sizes
+from .rows import DEFAULT_HORIZON, sizes
 from .sources import (
     check_paths,
     check_times,
@@ -61,7 +62,8 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "--lookback",
         type=steps,
-        help=f"steps that a forecast reads (default: {DEFAULT_LOOKBACK}; less for short tables)",
+        help=f"steps that a forecast reads (default: {DEFAULT_LOOKBACK}, of {ZERO_SHOT} "
+        f"{LONGEST_CONTEXT}; less for short tables)",
     )
     parser.add_argument(
         "--horizon",
@@ -144,13 +146,19 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _windows(options: argparse.Namespace, bunch: Bunch) -> tuple[tuple[int, ...], int]:
     """Return horizons and lookback of a model that is to be fitted."""
-    given = options.horizon
-    if not is_dataset(options.dataset):
+    given, is_table = options.horizon, not is_dataset(options.dataset)
+    weekly = options.dataset.lower() == "national_illness"
+    horizons = given or (_ILLNESS_HORIZONS if weekly else _HORIZONS)
+    if options.model == ZERO_SHOT:  # which any number of training rows will do for
+        borders = ltsf_split(bunch)
+        span = borders.test if options.split == "test" else borders.validation
+        if is_table:
+            horizons = given or (min(DEFAULT_HORIZON, span.stop - span.start),)
+        return tuple(horizons), options.lookback or min(LONGEST_CONTEXT, span.start)
+    if is_table:
         n_train = ltsf_split(bunch).train_end
         longest, lookback = sizes(n_train, max(given) if given else None, options.lookback)
         return tuple(given or [longest]), lookback
-    weekly = options.dataset.lower() == "national_illness"
-    horizons = given or (_ILLNESS_HORIZONS if weekly else _HORIZONS)
     return tuple(horizons), options.lookback or DEFAULT_LOOKBACK
 
 

@@ -64,7 +64,7 @@ def add_fit(commands: Any) -> None:
         default="train",
         help="rows to fit on: those before the test span, or all (default: train)",
     )
-    add_model(parser)
+    add_model(parser, zero_shot=False)
     parser.set_defaults(run=_fit)
 
 

@@ -13,7 +13,11 @@ from sklearn.utils import Bunch
 from ..base import DEFAULT_LOOKBACK
 from ..datasets import make_seasonal
 from ..plotting import ForecastDisplay
+from ..superlinear import LONGEST_CONTEXT
+from ..zero_shot import context_length
+from ..zero_shot import forecast as forecast_series
 from .arguments import (
+    ZERO_SHOT,
     add_model,
     add_table,
     coverage,
@@ -21,9 +25,17 @@ from .arguments import (
     refuse_beside_model_file,
     steps,
 )
-from .model_files import matched, read_model, reads_times
-from .rows import DEFAULT_HORIZON, context_of, sizes, without_gaps
-from .sources import check_pandas, check_paths, check_times, new_figure, read_file, show_notes
+from .model_files import forecasts_anything, matched, read_model, reads_times
+from .rows import DEFAULT_HORIZON, context_of, sizes, with_values, without_gaps
+from .sources import (
+    check_pandas,
+    check_paths,
+    check_times,
+    counted,
+    new_figure,
+    read_file,
+    show_notes,
+)
 from .tables import numeric_columns
 
 Frame = Any  # pandas.DataFrame; pandas is imported where a command needs it
@@ -34,12 +46,13 @@ _TABLE_COLUMNS = 12  # printed at most; fewer where the terminal is narrow
 _DESCRIPTION = """\
 Forecast every column of numbers of a table, one row per time step.
 
-Separator, header, decimal sign and the time column are found out. Rows are sorted by time, rows
-with the same time averaged, and windows that touch a gap are left out of the fit; where that
-leaves too few, and in the rows that the forecast starts from, gaps are filled on straight lines.
-Notes on stderr say what was done.
+Separator, header, decimal sign and the time column are found out. Rows are sorted by time, and
+rows with the same time averaged. Notes on stderr say what was done.
 
-A model is fitted on the table, or read from a file that mixlin fit wrote.
+Where no model is named, nothing is trained: every column is forecast from its own newest rows,
+and gaps stay missing. With --model the one named is fitted on the table, or with --model-file read
+from a file that mixlin fit wrote. Windows that touch a gap are left out of that fit; where this
+leaves too few, and in the rows that the forecast starts from, gaps are filled on straight lines.
 """
 
 
@@ -69,7 +82,8 @@ def add_forecast(commands: Any) -> None:
     parser.add_argument(
         "--lookback",
         type=steps,
-        help=f"steps that a forecast reads (default: {DEFAULT_LOOKBACK}, less for short files)",
+        help=f"rows that a forecast reads (default: up to {LONGEST_CONTEXT}; for models that are "
+        f"fitted {DEFAULT_LOOKBACK}, less for short files)",
     )
     parser.add_argument("--model-file", metavar="FILE", help="forecast with a saved model")
     add_table(parser)
@@ -83,7 +97,7 @@ def add_forecast(commands: Any) -> None:
         "--output", metavar="FILE", help="write the forecast as CSV; - is stdout (default: a table)"
     )
     parser.add_argument("--plot", metavar="FILE", help="draw the forecast (.png, .pdf, .svg)")
-    add_model(parser)
+    add_model(parser, ZERO_SHOT)
     parser.set_defaults(run=_forecast)
 
 
@@ -100,20 +114,17 @@ def _forecast(options: argparse.Namespace) -> None:
     figure = None if options.plot is None else new_figure()
     notes: list[str] = []
     if options.model_file is None:
-        name, model = make_model(options)
+        name, model = make_model(options, ZERO_SHOT)
         frame = _read(options, notes)
-        training = _fit(options, model, frame, notes)
     else:
         refuse_beside_model_file(options, "lookback")
-        name = options.model_file
-        model = read_model(name)
-        training = frame = _matched(options, model, _read(options, notes))
-    context = context_of(training, model.lookback_, notes)
-    horizon = model.horizon_ if options.horizon is None else options.horizon
-    forecast = model.predict(context, horizon=horizon)
-    interval = None
-    if options.interval is not None:
-        interval = model.predict_interval(context, options.interval, horizon=horizon)
+        name, model = options.model_file, read_model(options.model_file)
+        frame = _matched(options, model, _read(options, notes))
+    if forecasts_anything(model):
+        frame, forecast, interval, how = _without_fit(options, model, frame, notes)
+    else:
+        training = frame if options.model_file else _fit(options, model, frame, notes)
+        forecast, interval, how = _with_fit(options, model, training, notes)
     if figure is not None:
         ForecastDisplay(frame, forecast, interval=interval).plot(figure=figure)
         figure.savefig(options.plot, dpi=150)
@@ -122,7 +133,7 @@ def _forecast(options: argparse.Namespace) -> None:
         target: Any = sys.stdout if options.output == "-" else options.output
         table.to_csv(target, float_format="%.12g")
     show_notes(notes)
-    _report(options, frame, table, f"{name}, lookback {model.lookback_}, horizon {horizon}")
+    _report(options, frame, table, f"{name}, {how}, horizon {len(forecast)}")
 
 
 def _read(options: argparse.Namespace, notes: list[str]) -> Frame:
@@ -147,11 +158,56 @@ def _fit(options: argparse.Namespace, model: Any, frame: Frame, notes: list[str]
     return training
 
 
+def _with_fit(
+    options: argparse.Namespace, model: Any, training: Frame, notes: list[str]
+) -> tuple[Frame, Frame | None, str]:
+    """Return forecast and limits of a fitted model, and how it was made."""
+    context = context_of(training, model.lookback_, notes)
+    horizon = model.horizon_ if options.horizon is None else options.horizon
+    interval = None
+    if options.interval is not None:
+        interval = model.predict_interval(context, options.interval, horizon=horizon)
+    return model.predict(context, horizon=horizon), interval, f"lookback {model.lookback_}"
+
+
+def _without_fit(
+    options: argparse.Namespace, model: Any, frame: Frame, notes: list[str]
+) -> tuple[Frame, Frame, Frame | None, str]:
+    """Return the columns that are forecast, forecast and limits, and how they were made."""
+    import pandas as pd
+
+    if options.lookback is not None:
+        model.set_params(lookback=options.lookback)
+    reads = context_length(model)
+    if options.model is None and options.model_file is None:
+        notes.append(
+            f"no model named: nothing is trained, and a forecast reads up to {reads} rows of its "
+            "column"
+        )
+    horizon = options.horizon or getattr(model, "horizon_", None)
+    if len(frame) < 2:
+        raise ValueError(
+            f"1 row is too few to forecast {counted(horizon or 1, 'step')}; at least 2 are needed."
+        )
+    horizon = horizon or max(1, min(DEFAULT_HORIZON, len(frame) // 4))
+    frame = with_values(frame, reads, options.column, notes)
+    numbered = frame.set_axis(range(frame.shape[1]), axis=1)  # no name makes it a long frame
+    made = forecast_series(numbered, horizon, interval=options.interval, model=model)
+    how = f"reads {counted(min(reads, len(frame)), 'row')}"
+    coverage = options.interval
+    if coverage is None:
+        return frame, made.set_axis(frame.columns, axis=1), None, how
+    levels = [round((1 - coverage) / 2, 12), round((1 + coverage) / 2, 12)]
+    both = pd.MultiIndex.from_product([frame.columns, levels], names=["channel", "quantile"])
+    limits = made.drop(columns="forecast", level=1).set_axis(both, axis=1)
+    return frame, made.iloc[:, ::3].set_axis(frame.columns, axis=1), limits, how
+
+
 def _matched(options: argparse.Namespace, model: Any, frame: Frame) -> Frame:
     """Return the channels of a saved model in its order."""
     bunch = _bunch(options, frame)
     check_times(reads_times(model), bunch, "use another model")
-    if len(frame) < model.lookback_:
+    if len(frame) < model.lookback_ and not forecasts_anything(model):
         raise ValueError(
             f"{bunch.name} has {len(frame)} row{'s' if len(frame) > 1 else ''}, but a forecast of "
             f"{options.model_file} reads {model.lookback_}; pass more rows, or fit a model with a "
@@ -201,10 +257,9 @@ def _readable(table: Frame) -> str:
 
 
 def _report(options: argparse.Namespace, frame: Frame, table: Frame, how: str) -> None:
-    n_channels = frame.shape[1]
     title = (
-        f"{'demo' if options.demo else options.file}: {len(frame)} rows, {n_channels} "
-        f"channel{'s' if n_channels > 1 else ''}; {how}"
+        f"{'demo' if options.demo else options.file}: {len(frame)} rows, "
+        f"{counted(frame.shape[1], 'channel')}; {how}"
     )
     if options.output == "-":
         print(title, file=sys.stderr)

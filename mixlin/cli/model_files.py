@@ -50,6 +50,17 @@ def reads_times(model: Any) -> bool:
     return bool(model._reads_timestamps if hasattr(model, "plan_") else model._wants_timestamps)
 
 
+def forecasts_anything(model: Any) -> bool:
+    """Whether a model forecasts series of any length, with gaps, whatever it was fitted on.
+
+    Parameters
+    ----------
+    model : forecaster
+        Fitted or not.
+    """
+    return hasattr(model, "forecast_arrays")
+
+
 def matched(model: Any, bunch: Bunch, path: str) -> Bunch:
     """Return data with their channels in the order of a model.
 

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..backends import available
-from .arguments import DEFAULT_MODEL, MODELS
+from ..superlinear import SuperLinearForecaster
+from .arguments import DEFAULT_MODEL, MODELS, ZERO_SHOT, ZERO_SHOT_PROMISE
 
 
 def add_models(commands: Any) -> None:
@@ -38,9 +39,11 @@ def add_backends(commands: Any) -> None:
 
 
 def _models(options: argparse.Namespace) -> None:
-    for name, (cls, promise) in MODELS.items():
-        default = " (default)" if name == DEFAULT_MODEL else ""
-        print(f"{name:<8}  {cls.__name__:<18}  {promise}{default}")
+    lines = [(ZERO_SHOT, SuperLinearForecaster.__name__, ZERO_SHOT_PROMISE)]
+    lines += [(name, cls.__name__, promise) for name, (cls, promise) in MODELS.items()]
+    for name, cls_name, promise in lines:
+        print(f"{name:<11}  {cls_name:<21}  {promise}")
+    print(f"default: {ZERO_SHOT} of mixlin forecast, {DEFAULT_MODEL} of mixlin fit and evaluate")
 
 
 def _backends(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..base import DEFAULT_LOOKBACK
 from ..windows import interpolate
+from .tables import listed
 
 Frame = Any  # pandas.DataFrame; pandas is imported where a command needs it
 
@@ -98,6 +99,47 @@ def context_of(frame: Frame, lookback: int, notes: list[str]) -> Frame:
         "on straight lines"
     )
     return _filled(frame).iloc[-lookback:]
+
+
+def with_values(frame: Frame, reads: int, wanted: list[str] | None, notes: list[str]) -> Frame:
+    """Return the columns that have a value in the rows that a forecast reads.
+
+    Parameters
+    ----------
+    frame : DataFrame of shape (n_rows, n_channels)
+    reads : int
+        Rows that are read at most.
+    wanted : list of str, optional
+        Columns that were asked for by name.
+    notes : list of str
+        Gets a sentence for columns that are left out, and for values that stay missing.
+
+    Returns
+    -------
+    DataFrame of shape (n_rows, n_kept)
+
+    Raises
+    ------
+    ValueError
+        If a column that was asked for has no value there.
+    """
+    missing = frame.iloc[-reads:].isna()
+    empty = missing.all().to_numpy()
+    names = [str(name) for name in frame.columns[empty]]
+    if names and wanted is not None:
+        raise ValueError(
+            f"column {names[0]!r} has no value in the last {reads} rows, which a forecast reads; "
+            "raise --lookback, or choose another --column."
+        )
+    if names:
+        notes.append(f"left out, no value in the last {reads} rows: {listed(names)}")
+    n_missing = int(missing.to_numpy()[:, ~empty].sum())
+    if n_missing:
+        notes.append(
+            f"{n_missing} missing value{'s stay' if n_missing > 1 else ' stays'} missing: the "
+            "forecast follows from the others"
+        )
+    return frame.loc[:, ~empty]
 
 
 def _filled(frame: Frame) -> Frame:

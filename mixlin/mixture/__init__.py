@@ -11,8 +11,10 @@ otherwise. The level is taken off and the base added on the host in float64; ``x
 
 from .forward import Computed, Parts, compute, forward, predict_windows
 from .placement import Placed, place
-from .plan import FixedPlan, Plan
+from .plan import FixedPlan, Plan, RolloutPlan
+from .prior import PriorPlan
 from .record import Mixture
+from .rollout import Rollout, RolloutForecast, rollout_forecast
 
 __all__ = [
     "Computed",
@@ -21,8 +23,13 @@ __all__ = [
     "Parts",
     "Placed",
     "Plan",
+    "PriorPlan",
+    "Rollout",
+    "RolloutForecast",
+    "RolloutPlan",
     "compute",
     "forward",
     "place",
     "predict_windows",
+    "rollout_forecast",
 ]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from ..backends import Backend, Tensor, resolve
-from .placement import Placed, PlacedBlock, PlacedGate, as_placed, place
+from .placement import Placed, PlacedBlock, PlacedEvidence, PlacedGate, as_placed, place
 from .record import Mixture
 from .rows import Rows, measure_rows, new_columns
 
@@ -28,6 +28,9 @@ class Parts(NamedTuple):
         Forecast of every expert, base included; before ``post``.
     level, scale : array of shape (n_windows or 1, n_channels or 1), or None
     evidence : tuple of array of shape (n_windows, n_channels, E)
+    logits : array of the shape of ``gates``
+        What the gates are the softmax of: after the evidence, before the temperature and the choice
+        of the largest. Zero for one expert.
     """
 
     forecast: FloatArray
@@ -36,6 +39,7 @@ class Parts(NamedTuple):
     level: FloatArray
     scale: FloatArray | None
     evidence: tuple[FloatArray, ...]
+    logits: FloatArray
 
 
 class Computed(NamedTuple):
@@ -47,12 +51,15 @@ class Computed(NamedTuple):
     gates : tensor of shape (n, 1 or C, E), or (n, 1 or C, H, E) per step; None for one expert
     experts : tensor of shape (n, C, E * H); None unless asked for
     evidence : tuple of tensors of shape (n, C, E)
+    logits : tensor of the shape of ``gates``, or None
+        After the evidence, before the temperature.
     """
 
     forecast: Tensor
     gates: Tensor | None
     experts: Tensor | None
     evidence: tuple[Tensor, ...]
+    logits: Tensor | None = None
 
 
 def compute(
@@ -91,14 +98,16 @@ def compute(
         inputs = _run_blocks(backend, window, placed.pre, scale)
         if placed.n_side_columns:
             inputs = backend.concat([inputs, backend.columns(columns, placed.lookback, width)])
-    gates, evidence = None, ()
+    gates, evidence, logits = None, (), None
     if placed.gate is not None:
-        gates, evidence = _run_gate(backend, window, features, placed.gate)
+        logits, evidence = _run_gate(backend, window, features, placed.gate)
+        gates = backend.gate(logits, placed.gate.top_k, placed.gate.temperature)
         mixed = backend.mix(inputs, placed.weights, placed.bias, gates)
     else:
         mixed = backend.linear(inputs, placed.weights, placed.bias)
     experts = backend.linear(inputs, placed.weights, placed.bias) if parts else None
-    return Computed(_run_blocks(backend, mixed, placed.post, scale), gates, experts, evidence)
+    forecast = _run_blocks(backend, mixed, placed.post, scale)
+    return Computed(forecast, gates, experts, evidence, logits)
 
 
 def _run_blocks(
@@ -119,17 +128,25 @@ def _run_blocks(
 def _run_gate(
     backend: Backend, window: Tensor, features: Tensor, gate: PlacedGate
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return logits, and the losses that they were lowered by."""
     out = features
     for w, b, activation, _ in gate.layers:
         out = backend.linear(out, w, b, activation=activation)
-    evidence = tuple(
-        backend.energy(window, e.weights)
-        if e.kind == "energy"
-        else backend.backtest(window, e.weights, e.step)
-        for e in gate.evidence
-    )
-    scores = [(s, e.exponent) for s, e in zip(evidence, gate.evidence, strict=True)]
-    return backend.gate(out, gate.top_k, gate.temperature, scores), evidence
+    evidence = tuple(_run_evidence(backend, window, e) for e in gate.evidence)
+    if evidence:
+        exponents = (e.exponent for e in gate.evidence)
+        out = backend.penalize(out, list(zip(evidence, exponents, strict=True)))
+    return out, evidence
+
+
+def _run_evidence(backend: Backend, window: Tensor, evidence: PlacedEvidence) -> Tensor:
+    weights = evidence.weights
+    if evidence.kind == "backtest":
+        options = (evidence.ahead, evidence.floor, evidence.power)
+        return backend.backtest(window, weights, evidence.step, *options)
+    lookback, read = window.shape[2], weights.shape[1]
+    newest = window if read == lookback else backend.columns(window, lookback - read, lookback)
+    return backend.energy(newest, weights)
 
 
 def _check_and_place(
@@ -151,9 +168,14 @@ def _upload(backend: Backend, rows: Rows) -> list[Tensor | None]:
     return [None if a is None else next(tensors) for a in rows.arrays]
 
 
-def _forecast_program(placed: Placed, backend: Backend, tensors: list[Tensor | None]) -> Tensor:
-    """Run the device's share in the form that the backend compiled it into."""
-    key = tuple(None if t is None else tuple(t.shape[1:]) for t in tensors)
+def _forecast_program(
+    placed: Placed, backend: Backend, tensors: list[Tensor | None], *, scores: bool = False
+) -> Tensor:
+    """Run the device's share in the form that the backend compiled it into.
+
+    With ``scores`` the logits come as further columns of the result.
+    """
+    key = (scores, *(None if t is None else tuple(t.shape[1:]) for t in tensors))
     program = placed.programs.get(key)
     if program is None:
         # the table of placed weights must keep neither of them alive
@@ -165,7 +187,10 @@ def _forecast_program(placed: Placed, backend: Backend, tensors: list[Tensor | N
             every = [next(remaining) if here else None for here in present]
             own = weights()
             assert own is not None  # whoever calls a program holds what it is kept in
-            return compute(own, known, *every).forecast
+            computed = compute(own, known, *every)
+            if not scores:
+                return computed.forecast
+            return known.concat([computed.forecast, computed.logits])
 
         program = placed.programs[key] = backend.compile(device_share, key)
     return program(*(t for t in tensors if t is not None))
@@ -253,11 +278,12 @@ def forward(
         experts = experts + rows.bias[:, :, None]
     if rows.factor is not None:
         experts = experts * rows.factor[:, :, None]
-    gates = np.ones((n, 1, 1))
+    gates, logits = np.ones((n, 1, 1)), np.zeros((n, 1, 1))
     if computed.gates is not None:
         per_step = (steps,) if len(computed.gates.shape) == 4 else ()
-        gates = by_channel(computed.gates, *per_step, n_experts)
-        gates = gates[:, :1] if rows.shared_gate and _one_gate(mixture) else gates
+        both = (by_channel(t, *per_step, n_experts) for t in (computed.gates, computed.logits))
+        one = rows.shared_gate and _one_gate(mixture)
+        gates, logits = ((g[:, :1] if one else g) for g in both)
     return Parts(
         forecast,
         gates,
@@ -265,6 +291,7 @@ def forward(
         _level(given, windows, rows),
         rows.scale,
         tuple(by_channel(e, n_experts) for e in computed.evidence),
+        logits,
     )
 
 
@@ -284,6 +311,32 @@ def _one_gate(mixture: Mixture) -> bool:
     return all(len(t) == 1 for t in tensors)
 
 
+@overload
+def predict_windows(
+    mixture: Mixture,
+    windows: npt.NDArray[np.floating],
+    backend: Backend | None = ...,
+    *,
+    extra: FloatArray | None = ...,
+    timestamps: npt.NDArray[np.datetime64] | None = ...,
+    dtype: npt.DTypeLike = ...,
+    scores: Literal[False] = ...,
+) -> npt.NDArray[Any]: ...
+
+
+@overload
+def predict_windows(
+    mixture: Mixture,
+    windows: npt.NDArray[np.floating],
+    backend: Backend | None = ...,
+    *,
+    extra: FloatArray | None = ...,
+    timestamps: npt.NDArray[np.datetime64] | None = ...,
+    dtype: npt.DTypeLike = ...,
+    scores: Literal[True],
+) -> tuple[npt.NDArray[Any], FloatArray]: ...
+
+
 def predict_windows(
     mixture: Mixture,
     windows: npt.NDArray[np.floating],
@@ -292,7 +345,8 @@ def predict_windows(
     extra: FloatArray | None = None,
     timestamps: npt.NDArray[np.datetime64] | None = None,
     dtype: npt.DTypeLike = np.float64,
-) -> npt.NDArray[Any]:
+    scores: bool = False,
+) -> npt.NDArray[Any] | tuple[npt.NDArray[Any], FloatArray]:
     """Forecast windows, in blocks of rows of the backend's choice.
 
     Parameters
@@ -307,18 +361,32 @@ def predict_windows(
     dtype : dtype, default=float64
         Of the forecasts. Levels are added in float64, but for results of float32 that are wanted
         in float32.
+    scores : bool, default=False
+        Return the gate's logits too, which travel back with the forecasts.
 
     Returns
     -------
-    array of shape (n_windows, n_channels, horizon)
+    forecast : array of shape (n_windows, n_channels, horizon)
+    logits : array of shape (n_windows, n_channels, E)
+        Only with ``scores``: after the evidence, before the temperature and the choice of the
+        largest. Zero for one expert.
+
+    Raises
+    ------
+    ValueError
+        If the windows or the extra columns don't fit to the mixture, or if ``scores`` is asked of a
+        gate per step.
     """
     if backend is None:
         backend = resolve()
     mixture, placed = _check_and_place(mixture, backend, windows)
     n, n_channels, lookback = windows.shape
     block = backend.rows_per_block(n_channels, lookback) or max(1, n)
+    gated = scores and mixture.gate is not None
+    logits = np.zeros((n, n_channels, mixture.n_experts)) if scores else None
     if n == 0:
-        return np.empty((0, n_channels, mixture.horizon), dtype=dtype)
+        none = np.empty((0, n_channels, mixture.horizon), dtype=dtype)
+        return none if logits is None else (none, logits)
     # a single block keeps the array that was read back
     out = np.empty((n, n_channels, mixture.horizon), dtype=dtype) if block < n else None
     in_flight = backend.blocks_in_flight
@@ -331,7 +399,12 @@ def predict_windows(
         done, result, rows = waiting.popleft()
         shape = (len(windows[done]), n_channels, mixture.horizon)
         into = None if out is None else out[done]
-        forecast = _finish(backend.get(result), rows, shape, into, dtype)
+        columns = backend.get(result)
+        if gated:
+            assert logits is not None
+            logits[done] = columns[..., mixture.horizon :].reshape(*shape[:2], -1)
+            columns = columns[..., : mixture.horizon]
+        forecast = _finish(columns, rows, shape, into, dtype)
         out = forecast if out is None else out
 
     for i, start in enumerate(range(0, n, block)):
@@ -347,11 +420,29 @@ def predict_windows(
             None if timestamps is None else timestamps[some],
             scratch[i % len(scratch)][: len(windows[some])],
         )
-        result = _forecast_program(placed, backend, _upload(backend, rows))
+        if gated:
+            rows = _one_gate_per_channel(rows, n_channels)
+        result = _forecast_program(placed, backend, _upload(backend, rows), scores=gated)
         waiting.append((some, result, rows))
         if len(waiting) == in_flight:
             read_back()
     while waiting:
         read_back()
     assert out is not None
-    return out
+    return out if logits is None else (out, logits)
+
+
+def _one_gate_per_channel(rows: Rows, n_channels: int) -> Rows:
+    """Repeat features that channels share, so that forecasts and logits have the same channels."""
+    columns, rides, features = rows.arrays
+    assert columns is not None
+    assert features is not None
+    if features.ndim == 4:
+        raise ValueError(
+            "scores are asked of a gate that differs from step to step; forward(..., parts=True) "
+            "returns the logits of such a gate."
+        )
+    if features.shape[1] < columns.shape[1]:
+        shape = (len(features), n_channels, features.shape[2])
+        rows = rows._replace(arrays=(columns, rides, np.broadcast_to(features, shape)))
+    return rows

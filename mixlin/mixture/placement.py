@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ..backends import Backend, Tensor
 from ..layers import Block, Layer
-from ..routing import Gate
+from ..routing import Evidence, Gate
 from .record import Mixture
 
 FloatArray = npt.NDArray[np.float64]
@@ -42,6 +42,9 @@ class PlacedEvidence(NamedTuple):
     weights: Tensor
     exponent: float
     step: int
+    ahead: tuple[int, ...] | None
+    floor: float
+    power: float
 
 
 class PlacedGate(NamedTuple):
@@ -68,7 +71,7 @@ class Placed:
         Whether channels may be forecast as rows of one channel: all of them share every tensor,
         and no layer mixes them.
     programs : dict
-        Compiled forward passes by the shapes that they take.
+        Compiled forward passes by the shapes that they take, and whether logits come with them.
     """
 
     weights: Tensor
@@ -79,9 +82,7 @@ class Placed:
     pre: tuple[PlacedBlock, ...]
     post: tuple[PlacedBlock, ...]
     foldable: bool
-    programs: dict[tuple[tuple[int, ...] | None, ...], Callable[..., Tensor]] = field(
-        default_factory=dict
-    )
+    programs: dict[tuple[object, ...], Callable[..., Tensor]] = field(default_factory=dict)
 
 
 _PLACED: weakref.WeakKeyDictionary[Mixture, weakref.WeakKeyDictionary[Backend, Placed]] = (
@@ -268,11 +269,17 @@ def _upload(mixture: Mixture, backend: Backend) -> Placed:
             for block in chain
         )
 
+    def evidence(e: Evidence) -> Tensor:
+        if e.kind != "backtest":
+            return backend.put(e.weights)
+        packed = np.ascontiguousarray(e.weights.transpose(1, 0, 2))
+        return backend.put(packed.transpose(1, 0, 2))
+
     def gate_of(gate: Gate) -> PlacedGate:
         return PlacedGate(
             tuple(layer(la, False) for la in gate.layers),
             tuple(
-                PlacedEvidence(e.kind, backend.put(e.weights), e.exponent, e.step)
+                PlacedEvidence(e.kind, evidence(e), e.exponent, e.step, e.ahead, e.floor, e.power)
                 for e in gate.evidence
             ),
             gate.top_k,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from ..backends import Backend
+from .forward import predict_windows
 from .record import Mixture
+from .rollout import Rollout, rollout_forecast
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -25,23 +29,75 @@ class Plan(ABC):
         Steps read and steps forecast.
     n_channels : int or None
         None for weights that serve any number of channels.
-    rollout : {"direct"}
-        How a request is answered: every step at once.
+    rollout : "direct" or Rollout
+        How a request is answered: every step at once, or block by block.
     residual : array of shape (C, horizon) or a callable that returns it, optional
         Variance of the training residuals in squared data units; a callable is asked once, when
         :attr:`residual_variance` is first read.
+
+    Attributes
+    ----------
+    any_length, any_horizon : bool
+        Whether contexts may be shorter or longer than the lookback, and horizons longer than that
+        of the plan.
+    reads_gaps : bool
+        Whether NaN in a window is a missing value to condition around.
     """
+
+    any_length: ClassVar[bool] = False
+    any_horizon: ClassVar[bool] = False
+    reads_gaps: ClassVar[bool] = False
 
     lookback: int
     horizon: int
     n_channels: int | None = None
-    rollout: str = "direct"
+    rollout: str | Rollout = "direct"
     residual: FloatArray | Callable[[], FloatArray] | None = None
 
     @cached_property
     def residual_variance(self) -> FloatArray | None:
         """Variance of the training residuals, shape (C, horizon), in squared data units."""
         return self.residual() if callable(self.residual) else self.residual
+
+    @property
+    def spreads_missing(self) -> bool:
+        """Whether a window that is not finite always gives a forecast that is not finite."""
+        return self.mixture().spreads_missing
+
+    @property
+    def needs_timestamps(self) -> bool:
+        """Whether forecasts depend on the calendar."""
+        gate = self.mixture().gate
+        return gate is not None and gate.router.needs_timestamps
+
+    def forecast(
+        self,
+        windows: npt.NDArray[np.floating],
+        horizon: int,
+        backend: Backend,
+        *,
+        stamps: npt.NDArray[np.datetime64] | None = None,
+        dtype: npt.DTypeLike = np.float64,
+    ) -> npt.NDArray[Any]:
+        """Forecast windows.
+
+        Parameters
+        ----------
+        windows : array of shape (n_windows, n_channels, lookback)
+        horizon : int
+        backend : Backend
+        stamps : array of shape (n_windows, lookback + horizon of the plan), optional
+            Where :attr:`needs_timestamps` says so.
+        dtype : dtype, default=float64
+            Of the forecasts.
+
+        Returns
+        -------
+        array of shape (n_windows, n_channels, horizon)
+        """
+        mixture = self.mixture(self.lookback, horizon)
+        out = predict_windows(mixture, windows, backend, timestamps=stamps, dtype=dtype)
+        return out[:, :, :horizon]
 
     @abstractmethod
     def mixture(
@@ -101,3 +157,98 @@ class FixedPlan(Plan):
         if mask is not None and not np.all(mask):
             raise ValueError("this model has no forecast for windows with missing values.")
         return self.fixed
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RolloutPlan(FixedPlan):
+    """A mixture of one lookback and horizon, rolled out to contexts and horizons of any length.
+
+    Parameters
+    ----------
+    fixed : Mixture
+        Forecasts a block; ``lookback`` of the plan is what is read at most.
+    rollout : Rollout
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixlin.backends import resolve
+    >>> from mixlin.mixture import Mixture, RolloutPlan
+    >>> from mixlin.normalization import Normalization
+    >>> naive = Mixture(np.zeros((1, 1, 4, 2)), normalization=Normalization("last"))
+    >>> plan = RolloutPlan(4, 2, fixed=naive)
+    >>> plan.forecast(np.arange(8.0)[None, None], 5, resolve("numpy")).tolist()
+    [[[7.0, 7.0, 7.0, 7.0, 7.0]]]
+    """
+
+    any_length = True
+    any_horizon = True
+
+    rollout: str | Rollout = field(default_factory=Rollout)
+
+    def __repr__(self) -> str:
+        return f"RolloutPlan({self.fixed!r}, {self.rollout!r})"
+
+    @property
+    def spreads_missing(self) -> bool:
+        return False
+
+    def forecast(
+        self,
+        windows: npt.NDArray[np.floating],
+        horizon: int,
+        backend: Backend,
+        *,
+        stamps: npt.NDArray[np.datetime64] | None = None,
+        dtype: npt.DTypeLike = np.float64,
+    ) -> npt.NDArray[Any]:
+        """Forecast contexts of any length, NaN before a row's first value.
+
+        Parameters
+        ----------
+        windows : array of shape (n_windows, n_channels, length)
+        horizon : int
+            Any.
+        backend : Backend
+        stamps
+            Not read.
+        dtype : dtype, default=float64
+
+        Returns
+        -------
+        array of shape (n_windows, n_channels, horizon)
+        """
+
+        def rolled_out(context: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+            assert self.fixed is not None
+            assert isinstance(self.rollout, Rollout)
+            found = rollout_forecast(
+                self.fixed, self.rollout, context, horizon, backend, gates=False
+            )
+            return found.forecast
+
+        if not np.isnan(windows[:, :, 0]).any():
+            return rolled_out(windows).astype(dtype, copy=False)
+        rows = windows.reshape(-1, windows.shape[-1])
+        out = np.empty((len(rows), horizon), dtype=dtype)
+        for n, some in by_length(rows):
+            out[some] = rolled_out(rows[some, None, rows.shape[1] - n :])[:, 0]
+        return out.reshape(*windows.shape[:2], horizon)
+
+
+def by_length(rows: npt.NDArray[np.floating]) -> list[tuple[int, npt.NDArray[np.intp]]]:
+    """Return lengths after leading NaN, and which rows have them.
+
+    Parameters
+    ----------
+    rows : array of shape (n_rows, length)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixlin.mixture.plan import by_length
+    >>> by_length(np.array([[np.nan, 1.0], [1.0, 2.0]]))
+    [(1, array([0])), (2, array([1]))]
+    """
+    lengths = rows.shape[1] - np.argmax(~np.isnan(rows), axis=1)
+    return [(int(n), np.flatnonzero(lengths == n)) for n in np.unique(lengths)]

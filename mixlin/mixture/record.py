@@ -24,7 +24,9 @@ class Mixture:
     Parameters
     ----------
     weights : array of shape (G, E, K, H)
-        ``K`` is the lookback, or the width that ``pre`` leaves.
+        ``K`` is the lookback, or the width that ``pre`` leaves. Engines compute in the memory order
+        (G, K, E, H): large weights are best given as ``packed.transpose(0, 2, 1, 3)`` of such an
+        array, of which the engines of this process then hold no second copy.
     bias : array of shape (G, E, H), optional
         The plain bias ``d``, measured from ``reference``.
     scale_coef : array of shape (G, E, H), optional
@@ -224,10 +226,14 @@ class Mixture:
         if bias is not None and self.divides_by_scale:
             parts.append(bias[:, None])
             bias = None
-        groups = max(part.shape[0] for part in parts)
-        columns = np.concatenate(
-            [np.broadcast_to(part, (groups, *part.shape[1:])) for part in parts], axis=1
-        )
-        # one memory layout, so that a loaded mixture computes the same bits
-        packed = np.ascontiguousarray(columns.reshape(groups, -1, n_experts * horizon))
+        columns = parts[0]
+        if len(parts) > 1:
+            groups = max(part.shape[0] for part in parts)
+            columns = np.concatenate(
+                [np.broadcast_to(part, (groups, *part.shape[1:])) for part in parts], axis=1
+            )
+        # one memory layout, so that a loaded mixture computes the same bits; no copy of weights
+        # that are in it
+        columns = columns.reshape(len(columns), -1, n_experts * horizon)
+        packed = np.ascontiguousarray(columns)
         return packed, None if bias is None else bias.reshape(-1, n_experts * horizon)

@@ -1,5 +1,6 @@
 """Solvers: exact solutions from sums over windows, and mixtures that start from them."""
 
+from ..threads import single_threaded
 from .alternating import AlternatingSolver, single_expert
 from .balancing import (
     Balancing,
@@ -25,7 +26,6 @@ from .mixture_task import (
     MixtureTask,
     NothingToChooseOnError,
 )
-from .threads import single_threaded
 from .window_source import WindowSource
 from .window_sums import DenseSums, WindowSums
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ..gates import is_count
 from ..mixture import FixedPlan
 from ..routing import Gate
+from ..threads import single_threaded
 from .corrections import (
     CorrectionSpace,
     Moments,
@@ -32,7 +33,6 @@ from .mixture_task import (
     MixtureTask,
     NothingToChooseOnError,
 )
-from .threads import single_threaded
 from .window_source import WindowSource
 
 Float64Array = npt.NDArray[np.float64]

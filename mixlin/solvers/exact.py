@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import linalg
 from sklearn.base import BaseEstimator
 
-from .threads import single_threaded
+from ..threads import single_threaded
 from .window_sums import WindowSums
 
 FloatArray = npt.NDArray[np.float64]

@@ -129,6 +129,7 @@ BINARY = {
     "minimum": np.minimum,
     "multiply": np.multiply,
     "ne": lambda x, y: (x != y).astype(float),
+    "pow": np.power,
     "rsub": lambda x, y: y - x,
     "subtract": np.subtract,
 }

@@ -236,14 +236,25 @@ class TtnnBackend(Backend):
     ) -> Tile:
         return gates.gate(self._calls, logits, top_k, temperature, scores)
 
+    def penalize(self, logits: Tile, scores: Sequence[tuple[Tile, float]]) -> Tile:
+        return gates.penalize(self._calls, logits, scores)
+
     def power(self, x: Tile, n_bins: int) -> Tile:
         return gates.power(self._calls, x, n_bins)
 
     def energy(self, x: Tile, u: Weight) -> Tile:
         return gates.energy(self._calls, x, u)
 
-    def backtest(self, x: Tile, w: Weight, step: int) -> Tile:
-        return gates.backtest(self._calls, x, w, step)
+    def backtest(
+        self,
+        x: Tile,
+        w: Weight,
+        step: int,
+        ahead: Sequence[int] | None = None,
+        floor: float = 0.0,
+        power: float = 1.0,
+    ) -> Tile:
+        return gates.backtest(self._calls, x, w, step, ahead, floor, power)
 
     def compile(self, fn: Callable[..., Tile], key: object) -> Callable[..., Any]:
         return Replay(self._card, fn, self.blocks_in_flight) if "trace" in self.options else fn

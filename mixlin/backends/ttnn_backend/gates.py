@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..base import require_bins, require_fold
+from ..base import fold_steps, require_bins, require_fold
 from . import matrices, products
 from .calls import Calls
 from .tiles import Tile, Weight
@@ -29,22 +29,27 @@ def gate(
     temperature: float = 1.0,
     scores: Sequence[tuple[Tile, float]] = (),
 ) -> Tile:
-    """Turn logits into weights; losses of experts are subtracted as logarithms first."""
-    logits = calls.by_rows(logits)
-    n_experts = logits.width
-    for score, exponent in scores:
-        loss = calls.unary("log", calls.scalar("maximum", calls.whole(score), _TINY))
-        loss = calls.scalar("multiply", loss, exponent)
-        if logits.steps:
-            loss = calls.by_rows(_over_steps(calls, loss, logits.steps))
-        logits = calls.binary("subtract", logits, loss)
-    if top_k is not None and top_k < n_experts:
+    """Turn logits into weights."""
+    logits = penalize(calls, logits, scores)
+    if top_k is not None and top_k < logits.width:
         logits = _masked(calls, logits, top_k)
     if temperature != 1.0:
         logits = calls.scalar("multiply", logits, 1.0 / temperature)
     return calls.unary(
         "softmax", logits, dim=-1, numeric_stable=True, compute_kernel_config=calls.precision()
     )
+
+
+def penalize(calls: Calls, logits: Tile, scores: Sequence[tuple[Tile, float]]) -> Tile:
+    """Subtract the logarithms of losses from logits."""
+    logits = calls.by_rows(logits)
+    for score, exponent in scores:
+        loss = calls.unary("log", calls.scalar("maximum", calls.whole(score), _TINY))
+        loss = calls.scalar("multiply", loss, exponent)
+        if logits.steps:
+            loss = calls.by_rows(_over_steps(calls, loss, logits.steps))
+        logits = calls.binary("subtract", logits, loss)
+    return logits
 
 
 def _over_steps(calls: Calls, x: Tile, steps: int) -> Tile:
@@ -63,9 +68,7 @@ def _masked(calls: Calls, logits: Tile, top_k: int) -> Tile:
     else:  # an expert is kept if fewer than top_k stand before it
         differences = products.differences(calls, logits, _TINY)
         before = calls.scalar("gt", differences, 0.0)
-        rank = calls.by_constant(
-            before, ("count", n_experts), partial(matrices.sums, n_experts, n_experts)
-        )
+        rank = _summed(calls, before, n_experts, n_experts)
         keep = calls.scalar("lt", rank, float(top_k))
     source = calls.op("where", keep, logits, _NEVER, shape=logits.source.shape)
     return replace(logits, source=source)
@@ -109,38 +112,84 @@ def energy(calls: Calls, x: Tile, u: Weight) -> Tile:
     """Return the sum of squares of every expert's projection."""
     n_experts, _, rank = u.shape
     projected = _evidence(calls, x, u, "energy", lambda: matrices.packed(u.array))
-    return calls.by_constant(
-        calls.unary("square", projected),
-        ("groups", n_experts, rank),
-        partial(matrices.sums, n_experts, rank),
-    )
+    return _summed(calls, calls.unary("square", projected), n_experts, rank)
 
 
-def backtest(calls: Calls, x: Tile, w: Weight, step: int) -> Tile:
-    """Return every expert's mean absolute error on folds: one product for many folds."""
-    n_experts, lookback, horizon = w.shape
-    require_fold(x.width, lookback, horizon)
+def backtest(
+    calls: Calls,
+    x: Tile,
+    w: Weight,
+    step: int,
+    ahead: Sequence[int] | None = None,
+    floor: float = 0.0,
+    power: float = 1.0,
+) -> Tile:
+    """Return every expert's error on folds: one product for many folds.
+
+    With a floor, the targets stand there as the errors of one more expert.
+    """
+    n_experts, lookback, n_steps = w.shape
+    steps = fold_steps(n_steps, ahead)
     length = x.width
-    chunks = matrices.fold_chunks(length, w.shape, step)
-    total: Tile | None = None
-    for starts in chunks:
-        errors = _evidence(
-            calls,
-            x,
-            w,
-            ("backtest", length, starts),
-            partial(matrices.fold_errors, w.array, length, starts),
-        )
-        group = len(starts) * horizon
-        sums = calls.by_constant(
-            calls.unary("abs", errors),
-            ("groups", n_experts, group),
-            partial(matrices.sums, n_experts, group),
-        )
-        total = sums if total is None else calls.binary("add", total, sums)
-    assert total is not None
+    require_fold(length, lookback, steps[-1])
+    floored = floor > 0
+    width = (n_experts + floored) * n_steps
+    chunks = matrices.fold_chunks(length, lookback + steps[-1], step, width)
     n_folds = sum(map(len, chunks))
-    return calls.scalar("multiply", total, 1.0 / (n_folds * horizon))
+    share = floor * n_folds ** (1 / power - 1)  # in units of what is multiplied at the end
+    total: Tile | None = None
+    targets: Tile | None = None
+    for starts in chunks:
+        errors = calls.unary(
+            "abs",
+            _evidence(
+                calls,
+                x,
+                w,
+                ("backtest", length, starts, steps, floored),
+                partial(matrices.fold_errors, w.array, length, starts, steps, targets=floored),
+            ),
+        )
+        n = len(starts) * n_steps
+        behind = n * floored
+        if power == 1:
+            scores = _summed(calls, errors, n_experts, n, behind, share)
+        else:
+            folds = _summed(calls, errors, n_experts * len(starts), n_steps, behind)
+            scores = _summed(calls, _raised(calls, folds, power), n_experts, len(starts))
+            if floored:
+                aims = _summed(calls, errors, n_experts, n, behind, share, 0.0)
+                targets = _plus(calls, targets, aims)
+        total = _plus(calls, total, scores)
+    assert total is not None
+    if power != 1:
+        total = _raised(calls, total, 1 / power)
+    if targets is not None:
+        total = calls.binary("add", total, targets)
+    return calls.scalar("multiply", total, 1.0 / (n_folds ** (1 / power) * n_steps))
+
+
+def _plus(calls: Calls, x: Tile | None, y: Tile) -> Tile:
+    return y if x is None else calls.binary("add", x, y)
+
+
+def _summed(
+    calls: Calls,
+    x: Tile,
+    n: int,
+    width: int,
+    behind: int = 0,
+    share: float = 0.0,
+    own: float = 1.0,
+) -> Tile:
+    """Sum groups of columns, as :func:`matrices.sums` does."""
+    sizes = (n, width, behind, share, own)
+    return calls.by_constant(x, ("sums", *sizes), lambda: matrices.sums(*sizes))
+
+
+def _raised(calls: Calls, x: Tile, power: float) -> Tile:
+    name = {0.5: "sqrt", 2.0: "square"}.get(power)  # exact, where a power is made of logarithms
+    return calls.scalar("pow", x, power) if name is None else calls.unary(name, x)
 
 
 def _evidence(

@@ -135,10 +135,12 @@ def spread(n: int, width: int) -> FloatArray:
     return np.repeat(np.eye(n), width, axis=1)
 
 
-def sums(n: int, width: int) -> FloatArray:
-    """Sum ``n`` groups of ``width`` columns each: (n * width, n)."""
-    summing: FloatArray = spread(n, width).T
-    return summing
+def sums(n: int, width: int, behind: int = 0, share: float = 0.0, own: float = 1.0) -> FloatArray:
+    """Sum ``n`` groups of ``width`` columns each: (n * width + behind, n).
+
+    Columns ``behind`` them join every sum with a share of theirs, a group's own ones with another.
+    """
+    return np.concatenate([own * spread(n, width).T, np.full((behind, n), share)])
 
 
 def collapse(n_experts: int, horizon: int) -> FloatArray:
@@ -164,40 +166,48 @@ def dft(length: int, n_bins: int, kind: str) -> FloatArray:
     return np.asarray(function(np.pi / n_bins * phases))
 
 
-def fold_chunks(length: int, shape: tuple[int, ...], step: int) -> list[tuple[int, ...]]:
+def fold_chunks(length: int, reach: int, step: int, width: int) -> list[tuple[int, ...]]:
     """Return the first values of all folds inside a context, in chunks of one product each.
 
     Parameters
     ----------
     length : int
         Of the context.
-    shape : tuple of (E, L, H)
+    reach : int
+        Values of a fold; the newest fold ends with the context.
     step : int
-        Distance of folds; the newest ends with the context.
+        Distance of folds.
+    width : int
+        Columns that a fold takes in the product.
     """
-    n_experts, lookback, horizon = shape
-    starts = range(length - lookback - horizon, -1, -step)
-    size = max(1, _FOLD_COLUMNS // (n_experts * horizon))
+    starts = range(length - reach, -1, -step)
+    size = max(1, _FOLD_COLUMNS // width)
     return [tuple(starts[i : i + size]) for i in range(0, len(starts), size)]
 
 
-def fold_errors(w: FloatArray, length: int, starts: tuple[int, ...]) -> FloatArray:
+def fold_errors(
+    w: FloatArray, length: int, starts: tuple[int, ...], steps: tuple[int, ...], *, targets: bool
+) -> FloatArray:
     """Return the matrix from a context to forecast minus target of every expert and fold.
 
     Parameters
     ----------
-    w : array of shape (E, L, H)
+    w : array of shape (E, L, M)
     length : int
     starts : tuple of int
+    steps : tuple of M int
+        Steps ahead that are held against the forecasts.
+    targets : bool
+        Whether an expert whose forecasts are zero, which leaves the targets, stands last.
 
     Returns
     -------
-    array of shape (length, E * n_folds * H)
+    array of shape (length, (E or E + 1) * n_folds * M)
     """
-    n_experts, lookback, horizon = w.shape
-    out = np.zeros((length, n_experts, len(starts), horizon))
+    n_experts, lookback, n_steps = w.shape
+    out = np.zeros((length, n_experts + targets, len(starts), n_steps))
     for i, start in enumerate(starts):
-        out[start : start + lookback, :, i] = w.transpose(1, 0, 2)
-        target = start + lookback + np.arange(horizon)
-        out[target, :, i, np.arange(horizon)] = -1.0
+        out[start : start + lookback, :n_experts, i] = w.transpose(1, 0, 2)
+        target = start + lookback - 1 + np.array(steps)
+        out[target, :, i, np.arange(n_steps)] = -1.0
     return out.reshape(length, -1)

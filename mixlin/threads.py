@@ -30,7 +30,7 @@ def single_threaded() -> Iterator[None]:
     Examples
     --------
     >>> import numpy as np
-    >>> from mixlin.solvers import single_threaded
+    >>> from mixlin.threads import single_threaded
     >>> with single_threaded():
     ...     print(np.linalg.det(np.eye(3)))
     1.0

@@ -1,0 +1,542 @@
+"""Plans of prior experts: a mixture for every length, horizon, period and pattern of gaps."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from threading import RLock
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, logsumexp, softmax
+
+from ..backends import Backend, resolve
+from ..experts import (
+    BacktestGate,
+    BankMatrices,
+    ExpertBank,
+    ExpertGate,
+    backtest_scores,
+    clean,
+    default_bank,
+    detect_periods,
+    far_forecasts,
+    fold_forecasts,
+    period_experts,
+)
+from ..experts.periods import SHORTEST_SERIES
+from ..layers import Layer
+from ..normalization import Normalization
+from ..routing import ConstantRouter, Gate
+from .contexts import ContextGroup, grouped
+from .forward import Parts, forward, predict_windows
+from .plan import Plan
+from .record import Mixture
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.intp]
+
+PERIOD_EXPERT_NAMES = tuple(
+    name.replace("period 2,", "found period,") for name in period_experts(2.0).names
+)
+N_PERIOD_EXPERTS = len(PERIOD_EXPERT_NAMES)
+_MOST_WEIGHTS = 2**27  # of a bank's matrices; longer horizons are computed without them
+_KEPT_MIXTURES = 8  # per bank
+_BLOCK_FORECASTS = 2**22  # of single experts that are held at a time
+_CLIP = 4.0  # standard deviations: outliers must not decide which expert tells them
+_KNOWN_VARIANCES = 128  # steps of a very long horizon that variances are computed for
+_TINY = float(np.finfo(np.float64).tiny)
+_ERROR_OF_MEAN = np.sqrt(np.pi / 2)  # standard deviation of a normal by its mean absolute value
+
+
+class Predictive(NamedTuple):
+    """Forecasts of every expert on some rows, and how they are weighed.
+
+    Attributes
+    ----------
+    rows : array of shape (r,)
+        Which rows.
+    means, spreads : array of shape (r, E, horizon)
+        Means and scales of the experts' predictive distributions, in data units.
+    weights : array of shape (r, E)
+    """
+
+    rows: IntArray
+    means: FloatArray
+    spreads: FloatArray
+    weights: FloatArray
+
+
+@lru_cache(maxsize=32)
+def shared_matrices(bank: ExpertBank) -> BankMatrices:
+    """Return the matrices of a bank, the same for all models of a process.
+
+    Parameters
+    ----------
+    bank : ExpertBank
+    """
+    return BankMatrices(bank)
+
+
+class _Mixtures:
+    """The mixtures of a bank that were used last."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Any, Mixture] = OrderedDict()
+        self._lock = RLock()
+
+    def get(self, key: Any, make: Any) -> Mixture:
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = make()
+            self._kept.move_to_end(key)
+            while len(self._kept) > _KEPT_MIXTURES:
+                self._kept.popitem(last=False)
+            return self._kept[key]
+
+
+@lru_cache(maxsize=32)
+def _mixtures_of(bank: ExpertBank) -> _Mixtures:
+    return _Mixtures()
+
+
+def _logits(logits: FloatArray) -> Layer:
+    """Return the layer from a constant feature to logits (G, E)."""
+    return Layer(np.zeros((1, 1, logits.shape[1])), logits)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PriorPlan(Plan):
+    """A bank of prior experts, mixed by what they are worth on the window itself.
+
+    Parameters
+    ----------
+    lookback, horizon : int
+        Values read at most, and the steps that are forecast if nothing else is asked for.
+    n_channels : int or None
+    bank : ExpertBank
+    gate : ExpertGate
+    top_k : int, optional
+        Experts of the bank that get weight.
+    auto_period : bool
+        Whether experts join for a period that the bank does not know and a window shows.
+    clean : bool
+        Whether outliers, stuck runs and shifts of the level are taken out of windows first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixlin.backends import resolve
+    >>> from mixlin.mixture import PriorPlan
+    >>> plan = PriorPlan(96, 4)
+    >>> season = np.tile([0.0, 0.0, 3.0, 3.0], 24)[None, None]
+    >>> plan.forecast(season, 4, resolve("numpy")).round().tolist()
+    [[[0.0, 0.0, 3.0, 3.0]]]
+    """
+
+    bank: ExpertBank = field(default_factory=default_bank)
+    gate: ExpertGate = field(default_factory=BacktestGate)
+    top_k: int | None = 32
+    auto_period: bool = True
+    clean: bool = False
+
+    any_length = True
+    any_horizon = True
+    reads_gaps = True
+    spreads_missing = False
+    needs_timestamps = False
+
+    def __repr__(self) -> str:
+        return f"PriorPlan({len(self.bank)} experts, {self.gate!r})"
+
+    # -- mixtures --------------------------------------------------------------------------
+
+    def mixture(
+        self,
+        lookback: int | None = None,
+        horizon: int | None = None,
+        mask: npt.NDArray[np.bool_] | None = None,
+    ) -> Mixture:
+        """Return the mixture of the bank for windows of a length.
+
+        Parameters
+        ----------
+        lookback, horizon : int, optional
+            Those of the plan by default.
+        mask : array of shape (lookback,), optional
+            True where a value was observed. The experts condition on these; the gate then holds
+            the priors alone, for what back-tests on what was observed say is not a function of
+            the window that a gate could hold: :meth:`forecast` looks.
+
+        Returns
+        -------
+        Mixture
+        """
+        n = self.lookback if lookback is None else lookback
+        steps = self.horizon if horizon is None else horizon
+        return self._mixture(self.bank, n, steps, mask)
+
+    def _mixture(
+        self,
+        bank: ExpertBank,
+        n: int,
+        horizon: int,
+        mask: npt.NDArray[np.bool_] | None = None,
+    ) -> Mixture:
+        """Return a mixture; the gate is for the horizon of the plan, whatever is asked for."""
+        top_k = self.top_k if bank is self.bank else None
+        matrices = shared_matrices(bank)
+
+        def make() -> Mixture:
+            weights = matrices.predictors(n, horizon, mask=mask).weights
+            gate = (
+                self.gate.gate(matrices, n, self.horizon, top_k)
+                if mask is None
+                else Gate(ConstantRouter(), (_logits(np.array(matrices.bank.log_priors)[None]),))
+            )
+            return Mixture(
+                weights.transpose(1, 0, 2)[None], normalization=Normalization("mean"), gate=gate
+            )
+
+        if mask is not None:
+            return make()
+        key = (n, horizon, self.horizon, top_k, type(self.gate), repr(self.gate.get_params()))
+        return _mixtures_of(bank).get(key, make)
+
+    # -- forecasts -------------------------------------------------------------------------
+
+    def forecast(
+        self,
+        windows: npt.NDArray[np.floating],
+        horizon: int,
+        backend: Backend,
+        *,
+        stamps: npt.NDArray[np.datetime64] | None = None,
+        dtype: npt.DTypeLike = np.float64,
+    ) -> npt.NDArray[Any]:
+        """Forecast windows, each one by itself.
+
+        Parameters
+        ----------
+        windows : array of shape (n_windows, n_channels, length)
+            NaN where a value is missing; a window without any value is refused before.
+        horizon : int
+            Any.
+        backend : Backend
+        stamps
+            Not read.
+        dtype : dtype, default=float64
+
+        Returns
+        -------
+        array of shape (n_windows, n_channels, horizon)
+        """
+        rows = windows.reshape(-1, windows.shape[-1])
+        out = np.empty((len(rows), horizon), dtype=dtype)
+        for group in self._groups(rows):
+            out[group.rows] = group.in_units(self._points(group, horizon, backend))
+        return out.reshape(*windows.shape[:2], horizon)
+
+    def predictive(
+        self, windows: npt.NDArray[np.floating], horizon: int, backend: Backend
+    ) -> Iterator[Predictive]:
+        """Yield the predictive distributions of all experts, block by block.
+
+        Parameters
+        ----------
+        windows : array of shape (n_windows, n_channels, length)
+        horizon : int
+        backend : Backend
+
+        Yields
+        ------
+        Predictive
+            Of rows ``window * n_channels + channel``, each in one block. The experts for a period
+            found in the window stand last, with weight 0 where there is none.
+        """
+        rows = windows.reshape(-1, windows.shape[-1])
+        size = max(1, _BLOCK_FORECASTS // (horizon * (len(self.bank) + N_PERIOD_EXPERTS)))
+        for group in self._groups(rows):
+            for at in range(0, len(group.rows), size):
+                some = group.part(slice(at, at + size))
+                found = self._details(some, horizon, backend)
+                moving = np.where(some.constant, 0.0, some.unit)[:, None, None]
+                yield found._replace(
+                    rows=some.rows, means=some.in_units(found.means), spreads=found.spreads * moving
+                )
+
+    def _groups(self, rows: npt.NDArray[np.floating]) -> Iterator[ContextGroup]:
+        for group in grouped(rows, self.lookback):
+            yield self._cleaned(group) if self.clean else group
+
+    def _cleaned(self, group: ContextGroup) -> ContextGroup:
+        seen = group.values if group.mask is None else group.values[:, group.mask]
+        center, deviation = seen.mean(axis=1), seen.std(axis=1)
+        reach = _CLIP * deviation[:, None]
+        clipped = np.clip(group.values, center[:, None] - reach, center[:, None] + reach)
+        best = self._weighed(self.bank, clipped, group.mask, resolve("numpy"))[0].argmax(axis=1)
+        values = group.values if group.mask is None else np.where(group.mask, group.values, np.nan)
+        cleaned = clean(values, shared_matrices(self.bank), best).values
+        if group.mask is not None:
+            cleaned = np.where(group.mask, cleaned, 0.0)
+        return group._replace(values=cleaned)
+
+    def _periods(self, group: ContextGroup) -> FloatArray:
+        n = group.values.shape[1]
+        if not (self.auto_period and self.gate.comparable) or n < SHORTEST_SERIES:
+            return np.zeros(len(group.rows))
+        values = group.values
+        if group.mask is not None:
+            values = np.where(group.mask, values, np.nan)
+        return detect_periods(values, self.bank.periods)
+
+    def _points(self, group: ContextGroup, horizon: int, backend: Backend) -> FloatArray:
+        """Forecast a group in its units."""
+        n = group.values.shape[1]
+        if group.mask is not None or not self._fits(n, horizon):
+            found = [
+                self._details(group.part(slice(i, i + 1)), horizon, backend, spreads=False)
+                for i in range(len(group.rows))
+            ]
+            return np.concatenate([np.einsum("re,reh->rh", d.weights, d.means) for d in found])
+        windows = group.values[:, None]
+        base = self._mixture(self.bank, n, horizon)
+        forecast, logits = predict_windows(base, windows, backend, scores=True)
+        periods = self._periods(group)
+        for period in np.unique(periods[periods > 0]):
+            some = np.flatnonzero(periods == period)
+            own = self._mixture(period_experts(period), n, horizon)
+            joined, added = predict_windows(own, windows[some], backend, scores=True)
+            share = expit(
+                logsumexp(added[:, 0], axis=1) - logsumexp(self._kept(logits[some, 0]), axis=1)
+            )
+            forecast[some] += share[:, None, None] * (joined - forecast[some])
+        return np.asarray(forecast[:, 0])
+
+    def _details(
+        self, group: ContextGroup, horizon: int, backend: Backend, *, spreads: bool = True
+    ) -> Predictive:
+        """Forecast a group by every expert, in its units."""
+        n = group.values.shape[1]
+        periods = self._periods(group)
+        r, E = len(group.rows), len(self.bank)
+        means = np.zeros((r, E + N_PERIOD_EXPERTS, horizon))
+        spread = np.zeros_like(means) if spreads else means[:, :, :0]
+        logits = np.full((r, E + N_PERIOD_EXPERTS), -np.inf)
+
+        def look(bank: ExpertBank, some: IntArray, columns: slice) -> None:
+            values = group.values[some]
+            told, scores = self._weighed(bank, values, group.mask, backend)
+            kept = self._kept(told) if bank is self.bank else told
+            logits[some, columns] = kept
+            means[some, columns] = self._means(bank, values, group.mask, horizon, backend, kept)
+            if spreads:
+                if scores is None:
+                    scores = self._scores(bank, values, group.mask)
+                per_unit = self._error_spread(bank, n, group.mask, horizon)
+                spread[some, columns] = scores[:, :, None] * per_unit
+
+        look(self.bank, np.arange(r), slice(E))
+        for period in np.unique(periods[periods > 0]):
+            look(period_experts(period), np.flatnonzero(periods == period), slice(E, None))
+        weights = np.asarray(softmax(logits, axis=1))
+        if spreads:
+            spread *= self._calibration(group, periods, weights, spread)[:, None]
+        return Predictive(group.rows, means, spread, weights)
+
+    def _calibration(
+        self, group: ContextGroup, periods: FloatArray, weights: FloatArray, spread: FloatArray
+    ) -> FloatArray:
+        """Return what spreads are multiplied by, (r, horizon), for errors of folds to fit them.
+
+        Experts know the errors that they make by themselves. Those of their mixture are smaller,
+        and grow with the step in another way: a power of it, found by least squares.
+        """
+        r, n = group.values.shape
+        horizon = spread.shape[2]
+        test = self.gate if isinstance(self.gate, BacktestGate) else BacktestGate()
+        folds = test.folds(n, self.horizon)
+        if folds is None:
+            return np.ones((r, horizon))
+        seen = np.ones(n, dtype=bool) if group.mask is None else group.mask
+        level = np.where(seen, group.values, 0.0).sum(axis=1, keepdims=True) / seen.sum()
+        values = np.where(seen, group.values - level, 0.0)
+        E, steps = len(self.bank), np.array(folds.ahead)
+        error = np.zeros((r, len(steps)))
+        counted = np.zeros(len(steps))
+        for period in np.unique(periods):
+            some = np.flatnonzero(periods == period)
+            banks = [(self.bank, weights[some, :E])]
+            if period > 0:
+                banks.append((period_experts(period), weights[some, E:]))
+            looks = [
+                fold_forecasts(shared_matrices(bank), folds, values[some], seen)
+                for bank, _ in banks
+            ]
+            for folded in zip(*looks, strict=True):
+                scored, _, target = folded[0]
+                mixed = sum(
+                    np.matmul(own[:, None, :], forecast)[:, 0]
+                    for (_, own), (_, forecast, _) in zip(banks, folded, strict=True)
+                )
+                error[np.ix_(some, scored)] += np.abs(mixed - target)
+                counted[scored] += len(some) / r
+        told = np.einsum("re,reh->rh", weights, spread) / _ERROR_OF_MEAN
+        at = np.minimum(steps, horizon) - 1
+        usable = counted > 0
+        if not usable.any():
+            return np.ones((r, horizon))
+        found = error[:, usable] / counted[usable]
+        ratio = np.log(np.maximum(found, _TINY) / np.maximum(told[:, at[usable]], _TINY))
+        growth = np.log(steps[usable])
+        center = growth.mean()
+        spared = ((growth - center) ** 2).sum()
+        slope = ratio @ (growth - center) / spared if spared > 0 else np.zeros(r)
+        far = np.log(np.minimum(np.arange(1, horizon + 1), steps[-1])) - center
+        return np.asarray(np.exp(ratio.mean(axis=1)[:, None] + slope[:, None] * far))
+
+    def _weighed(
+        self,
+        bank: ExpertBank,
+        values: FloatArray,
+        mask: npt.NDArray[np.bool_] | None,
+        backend: Backend,
+    ) -> tuple[FloatArray, FloatArray | None]:
+        """Return the logits of a bank (r, E), and scores where the gate is made of these alone."""
+        n, gate = values.shape[1], self.gate
+        if mask is not None:
+            scores = self._scores(bank, values, mask)
+            priors = np.array(bank.log_priors)
+            exponent = gate.exponent if isinstance(gate, BacktestGate) else BacktestGate().exponent
+            return priors - exponent * np.log(np.maximum(scores, _TINY)), scores
+        mixture = self._mixture(bank, n, 1)
+        _, logits = predict_windows(mixture, values[:, None], backend, scores=True)
+        told = logits[:, 0]
+        if isinstance(gate, BacktestGate) and not gate.evidence and gate.exponent:
+            return told, np.exp((np.array(bank.log_priors) - told) / gate.exponent)
+        return told, None
+
+    def _scores(
+        self,
+        bank: ExpertBank,
+        values: FloatArray,
+        mask: npt.NDArray[np.bool_] | None,
+    ) -> FloatArray:
+        """Back-test experts on the host, (r, E)."""
+        n = values.shape[1]
+        test = self.gate if isinstance(self.gate, BacktestGate) else BacktestGate()
+        folds = test.folds(n, self.horizon)
+        seen = np.ones(n, dtype=bool) if mask is None else mask
+        center = np.where(seen, values, 0.0).sum(axis=1, keepdims=True) / seen.sum()
+        scores = None
+        if folds is not None:
+            scores = backtest_scores(
+                shared_matrices(bank),
+                folds,
+                test.power,
+                test.floor,
+                np.where(seen, values - center, 0.0),
+                seen,
+            )
+        if scores is None:  # nothing to test on: the spread of the values themselves
+            spread = np.where(seen, values - center, 0.0).std(axis=1, keepdims=True)
+            return np.broadcast_to(spread, (len(values), len(bank)))
+        return scores
+
+    def _error_spread(
+        self, bank: ExpertBank, n: int, mask: npt.NDArray[np.bool_] | None, horizon: int
+    ) -> FloatArray:
+        """Return the scale of errors at every step, for a score of one, (E, horizon)."""
+        matrices = shared_matrices(bank)
+        test = self.gate if isinstance(self.gate, BacktestGate) else BacktestGate()
+        folds = test.folds(n, self.horizon)
+        variance = self._variance(matrices, n, mask, horizon)
+        if folds is None:
+            return np.sqrt(variance / variance[:, :1])
+        tested = matrices.predictors(folds.lookback, folds.ahead[-1], steps=folds.ahead).variance
+        spread: FloatArray = (
+            _ERROR_OF_MEAN * np.sqrt(variance) / np.sqrt(tested).mean(axis=1, keepdims=True)
+        )
+        return spread
+
+    def _variance(
+        self,
+        matrices: BankMatrices,
+        n: int,
+        mask: npt.NDArray[np.bool_] | None,
+        horizon: int,
+    ) -> FloatArray:
+        """Return the variance of every step, between known ones where there are very many."""
+        if self._fits(n, horizon):
+            return matrices.predictors(n, horizon, mask=mask).variance
+        known = np.unique(np.geomspace(1, self._longest(n), _KNOWN_VARIANCES).astype(int))
+        variance = matrices.predictors(n, int(known[-1]), steps=known, mask=mask).variance
+        steps = np.minimum(np.arange(1, horizon + 1), known[-1])
+        return np.stack([np.interp(steps, known, v) for v in variance])
+
+    def _means(
+        self,
+        bank: ExpertBank,
+        values: FloatArray,
+        mask: npt.NDArray[np.bool_] | None,
+        horizon: int,
+        backend: Backend,
+        logits: FloatArray,
+    ) -> FloatArray:
+        """Return the forecasts of a bank's experts, (r, E, horizon)."""
+        n = values.shape[1]
+        if not self._fits(n, horizon):
+            return self._far_means(bank, values, mask, horizon, logits)
+        if mask is None:
+            mixture = self._mixture(bank, n, horizon)
+            windows = values[:, None]
+        else:  # rows are channels here, each with logits of its own
+            center = np.where(mask, values, 0.0).sum(axis=1) / mask.sum()
+            mixture = replace(
+                self._mixture(bank, n, horizon, mask),
+                normalization=Normalization("none"),
+                gate=Gate(ConstantRouter(), (_logits(logits),)),
+            )
+            windows = np.where(mask, values - center[:, None], 0.0)[None]
+        parts = forward(mixture, backend, windows, parts=True)
+        assert isinstance(parts, Parts)
+        means = np.moveaxis(parts.experts, 3, 2).reshape(len(values), len(bank), horizon)
+        return means if mask is None else means + center[:, None, None]
+
+    def _far_means(
+        self,
+        bank: ExpertBank,
+        values: FloatArray,
+        mask: npt.NDArray[np.bool_] | None,
+        horizon: int,
+        logits: FloatArray,
+    ) -> FloatArray:
+        """Forecast further than matrices reach: by the kernels, for the experts that count."""
+        matrices = shared_matrices(bank)
+        means = np.zeros((len(values), len(bank), horizon))
+        for e in range(len(bank)):
+            rows = np.flatnonzero(np.isfinite(logits[:, e]))
+            if len(rows):
+                means[rows, e] = far_forecasts(matrices, e, values[rows], horizon, mask=mask)
+        return means
+
+    def _longest(self, n: int) -> int:
+        """Return the longest horizon that matrices are made for."""
+        return max(1, _MOST_WEIGHTS // (n * len(self.bank)))
+
+    def _fits(self, n: int, horizon: int) -> bool:
+        """Whether the matrices of the bank are small enough to be made."""
+        return n * horizon * len(self.bank) <= _MOST_WEIGHTS
+
+    def _kept(self, logits: FloatArray) -> FloatArray:
+        """Return logits with those of experts that get no weight at minus infinity."""
+        if self.top_k is None or self.top_k >= logits.shape[1]:
+            return logits
+        order = np.argsort(-logits, axis=1, kind="stable")
+        out = np.full_like(logits, -np.inf)
+        keep = order[:, : self.top_k]
+        np.put_along_axis(out, keep, np.take_along_axis(logits, keep, axis=1), axis=1)
+        return out
