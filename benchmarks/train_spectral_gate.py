@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +32,13 @@ if not __package__:  # run as a script
 from benchmarks.families.training import FAMILIES, make_families
 from mixlin.experts import BankMatrices, ExpertBank, default_bank
 from mixlin.experts.gating import BacktestGate, backtest_scores
-from mixlin.experts.spectral_gate import GATE_FILE, SpectralWeights
-from mixlin.periodograms import normalized_periodogram
+from mixlin.experts.spectral_gate import (
+    GATE_FILE,
+    PADDED_LENGTH,
+    SpectralWeights,
+    gate_frequencies,
+    spectral_features,
+)
 from mixlin.solvers.spectral import fit_spectral_layer
 
 FloatArray = np.ndarray
@@ -58,19 +63,19 @@ class Setting:
         Every series gives a context of each length: its newest values.
     horizon : int
         Folds are those of forecasts as far as this.
-    n_bins : int
-        Of the periodogram.
+    padded_length : int
+        Of the windows whose bins are the lowest frequencies that the gate tells apart.
     ridge, exponent : float
     experts : tuple of str, optional
         Names; all of the default bank by default.
     """
 
     seed: int = 1234
-    per_family: int = 700
+    per_family: int = 300
     lengths: tuple[int, ...] = (48, 96, 192, 384, 768, 1024)
     horizon: int = 96
-    n_bins: int = 1024
-    ridge: float = 1e-5
+    padded_length: int = PADDED_LENGTH
+    ridge: float = 1e-7
     exponent: float = BacktestGate().exponent
     experts: tuple[str, ...] | None = None
 
@@ -78,18 +83,22 @@ class Setting:
     def bank(self) -> ExpertBank:
         return default_bank() if self.experts is None else default_bank().select(self.experts)
 
+    @property
+    def frequencies(self) -> FloatArray:
+        return gate_frequencies(self.padded_length)
+
 
 SMALL = Setting(
     per_family=8,
     lengths=(64, 128),
-    n_bins=64,
+    padded_length=256,
     ridge=1e-4,
     experts=tuple(default_bank().names[::8]),
 )
 
 
 def rows_of(setting: Setting) -> tuple[FloatArray, FloatArray]:
-    """Return the spectra (N, n_bins) of contexts and the errors (N, E) of back-tests on them."""
+    """Return the spectra (N, K) of contexts and the errors (N, E) of back-tests on them."""
     n_series = setting.per_family * len(FAMILIES)
     longest = max(setting.lengths)
     series = make_families(setting.seed, n_series, longest).data
@@ -105,7 +114,7 @@ def rows_of(setting: Setting) -> tuple[FloatArray, FloatArray]:
             moving = spread[:, 0] > 1e-9 * np.abs(series[start : start + BLOCK]).max(axis=1)
             x = x[moving] / spread[moving]
             losses.append(backtest_scores(matrices, folds, gate.power, gate.floor, x, whole))
-            spectra.append(normalized_periodogram(x, 2 * setting.n_bins))
+            spectra.append(spectral_features(x, setting.frequencies))
         report(f"back-tested {n_series} contexts of {length} values")
     return np.concatenate(spectra), np.concatenate(losses)
 
@@ -122,7 +131,7 @@ def fitted(setting: Setting) -> SpectralWeights:
         ridge=setting.ridge,
     )
     report(f"fitted to {len(spectra)} contexts")
-    return SpectralWeights(np.ascontiguousarray(weight.T), bias, tuple(bank.names))
+    return SpectralWeights(weight.T, bias, tuple(bank.names), setting.frequencies)
 
 
 def stored(weights: SpectralWeights) -> SpectralWeights:
@@ -140,7 +149,7 @@ def selected(weights: SpectralWeights, lengths: Sequence[int]) -> FloatArray:
     series = make_families(FIXED_SEED, FIXED_SERIES, longest).data
     spectra = np.concatenate(
         [
-            normalized_periodogram(series[:, longest - length :], weights.padded_length)
+            spectral_features(series[:, longest - length :], weights.frequencies)
             for length in lengths
         ]
     )

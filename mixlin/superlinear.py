@@ -28,12 +28,12 @@ from .pretrained import Pretrained, as_pretrained, read_superlinear, write_super
 
 Float64Array = npt.NDArray[np.float64]
 
-LONGEST_CONTEXT = 1024
+LONGEST_CONTEXT = 2048
 TOP_K = 32
 _WHOLE_CONTEXT = 2**20  # values: as many as any context has
 _BLOCK_SERIES = 1024  # of one length that are forecast at a time
-_DEGREES = 4.0  # of freedom: folds overlap, so they tell less than their number about the scale
-_SPREAD = 0.91  # of the distributions, in units of what folds say; found on simulated series
+_DEGREES = 5.0  # of freedom: folds overlap, so they tell less than their number about the scale
+_SPREAD = 0.90  # of the distributions, in units of what folds say; found on simulated series
 _MOST_EXPERTS = 24  # of a row whose distributions are mixed
 
 register_record(Pretrained)
@@ -51,7 +51,7 @@ class SuperLinearForecaster(BaseForecaster):
     Parameters
     ----------
     lookback : int, optional
-        Values that a forecast reads at most. Series: 1024 by default. Windows: all columns by
+        Values that a forecast reads at most. Series: 2048 by default. Windows: all columns by
         default; a smaller one reads the last columns.
     horizon : int, optional
         Steps to forecast. Needed for series; taken from ``y`` for windows. ``predict`` takes any

@@ -47,14 +47,15 @@ for mixture, given in MIXTURES.items():
     MODELS.append(("MoLEForecaster", {**given, "solver": MIXED, "n_experts": 3, "random_state": 0}))
     IDS.append(f"MoLEForecaster-{mixture}")
 
+FEW = default_bank()[::8]
 ZERO_SHOT = {
     "evidence": {"gate": "evidence"},
     "cleaned": {"clean": True},
-    "a bank of few": {"bank": default_bank()[::20], "top_k": None},
+    "all of a bank": {"top_k": None},
     "two of a bank": {"top_k": 2},
 }
 for which, given in ZERO_SHOT.items():
-    MODELS.append(("SuperLinearForecaster", given))
+    MODELS.append(("SuperLinearForecaster", {"bank": FEW, **given}))
     IDS.append(f"SuperLinearForecaster-{which}")
 
 
@@ -105,12 +106,12 @@ def channels_first(forecasts):
     return forecasts.reshape(len(forecasts), HORIZON, -1).transpose(2, 0, 1)
 
 
-def assert_same_forecasts(engine, actual, expected, level=0.0):
+def assert_same_forecasts(engine, actual, expected, level=0.0, *, chosen=False):
     """Compare every channel in units of the spread of its own forecasts."""
     assert actual.shape == expected.shape
     assert actual.dtype == expected.dtype
     # forecasts are as far from zero as the series, and are rounded there once on every engine
-    tolerance = max(engine.fitted, 2 * np.spacing(level))
+    tolerance = max(engine.chosen if chosen else engine.fitted, 2 * np.spacing(level))
     for channel, reference in zip(channels_first(actual), channels_first(expected), strict=True):
         assert_parity(channel, reference, tolerance, unit=float(reference.std()))
 
@@ -125,7 +126,9 @@ def on(engine, model):
 def test_forecasts_of_many_channels_equal_those_of_numpy(engine, name, params, individual, level):
     model = fitted(name, tuple(params.items()), individual, True, level)
     X = unseen(True, level)
-    assert_same_forecasts(engine, on(engine, model).predict(X), model.predict(X), level)
+    few = params.get("top_k") == 2
+    actual, expected = on(engine, model).predict(X), model.predict(X)
+    assert_same_forecasts(engine, actual, expected, level, chosen=few)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -133,7 +136,22 @@ def test_forecasts_of_many_channels_equal_those_of_numpy(engine, name, params, i
 def test_forecasts_of_windows_equal_those_of_numpy(engine, name, params, level):
     model = fitted(name, tuple(params.items()), False, False, level)
     X = unseen(False, level)
-    assert_same_forecasts(engine, on(engine, model).predict(X), model.predict(X), level)
+    few = params.get("top_k") == 2
+    actual, expected = on(engine, model).predict(X), model.predict(X)
+    assert_same_forecasts(engine, actual, expected, level, chosen=few)
+
+
+@pytest.mark.parametrize("which", ZERO_SHOT)
+def test_experts_chosen_on_an_engine_forecast_as_well_as_those_of_numpy(engine, which):
+    model = fitted("SuperLinearForecaster", (("bank", FEW), *ZERO_SHOT[which].items()), False, True)
+    test = series()[24 * 7 * 6 :]
+    windows = np.lib.stride_tricks.sliding_window_view(test, LOOKBACK + HORIZON, axis=0)[::7]
+    X, y = np.split(windows.transpose(0, 2, 1), [LOOKBACK], axis=1)
+
+    def error(model):
+        return (np.abs(model.predict(X) - y) / y.std(axis=(0, 1))).mean()
+
+    assert error(on(engine, model)) == pytest.approx(error(model), rel=min(0.01, engine.chosen))
 
 
 CALENDARS = {

@@ -168,11 +168,11 @@ def test_a_period_is_at_least_two_steps(period):
 
 def test_the_default_bank_follows_the_recipe():
     bank = default_bank()
-    assert (len(PERIODS), len(TEMPLATES), len(PERIOD_TEMPLATES)) == (11, 10, 6)
+    assert (len(PERIODS), len(TEMPLATES), len(PERIOD_TEMPLATES)) == (11, 10, 7)
     assert len(bank) == 11 * 10 + 17
-    preferred = [e.name for e in bank if e.log_prior == 2.0]
+    preferred = [e.name for e in bank if e.log_prior == 3.0]
     assert preferred == [f"random walk, noise {noise}" for noise in ("0.01", "0.3", "3")]
-    assert sum(bank.log_priors) == 6.0
+    assert sum(bank.log_priors) == 9.0
     seasonless = seasonless_experts()
     assert bank[110:] == seasonless
     assert all(not e.periods for e in seasonless)
@@ -182,7 +182,7 @@ def test_the_default_bank_follows_the_recipe():
 def test_names_are_unique_even_with_experts_of_a_period_of_the_bank():
     for period in default_bank().periods:
         both = default_bank() + period_experts(period)
-        assert len(set(both.names)) == 133
+        assert len(set(both.names)) == 134
 
 
 def test_a_bank_is_a_sequence():
@@ -197,14 +197,14 @@ def test_a_bank_is_a_sequence():
 
 def test_experts_are_selected_by_name_or_by_a_rule():
     bank = default_bank()
-    names = ["mean", bank.names[3]]
+    names = ["constant level", bank.names[3]]
     assert bank.select(names).names == names
-    assert bank.select("mean").names == ["mean"]
+    assert bank.select("constant level").names == ["constant level"]
     weekly = bank.select(lambda expert: 168.0 in expert.periods)
     assert len(weekly) == 10
     assert weekly.periods == (24.0, 168.0)
     with pytest.raises(ValueError, match=r"no expert 'median'. Its names are in bank.names"):
-        bank.select(["mean", "median"])
+        bank.select(["constant level", "median"])
     with pytest.raises(ValueError, match="at least one expert"):
         bank.select(lambda expert: False)
 
@@ -213,8 +213,8 @@ def test_a_bank_needs_experts_with_names_of_their_own():
     bank = default_bank()
     with pytest.raises(ValueError, match="at least one expert"):
         ExpertBank(())
-    with pytest.raises(ValueError, match="'mean' is there twice"):
-        bank + bank.select(["mean"])
+    with pytest.raises(ValueError, match="'constant level' is there twice"):
+        bank + bank.select(["constant level"])
 
 
 def plain(value):

@@ -18,7 +18,15 @@ PUBLIC = [getattr(mixlin, name) for name in mixlin.__all__]
 FORECASTERS = [c for c in PUBLIC if inspect.isclass(c) and issubclass(c, BaseForecaster)]
 L, H, C, T = 12, 3, 3, 120
 
-each_forecaster = pytest.mark.parametrize("cls", FORECASTERS, ids=lambda c: c.__name__)
+ZERO_SHOT = [mixlin.SuperLinearForecaster]  # these learn nothing, and read contexts of any length
+TRAINED = [c for c in FORECASTERS if c not in ZERO_SHOT]
+
+
+def each(classes):
+    return pytest.mark.parametrize("cls", classes, ids=lambda c: c.__name__)
+
+
+each_forecaster, each_trained, each_zero_shot = each(FORECASTERS), each(TRAINED), each(ZERO_SHOT)
 
 
 def series(n_rows=T, n_channels=C):
@@ -106,8 +114,6 @@ BAD_SERIES = {
     "a number": (3.0, r"must be a series of shape \(n_rows,\) .*; got 3.0"),
     "text": ("series.csv", "must be a series of shape .*; got 'series.csv'"),
     "a dict": ({"a": [1.0]}, "must be a series of shape .*; got {'a'"),
-    "one row": (series(1), "needs at least 15 rows with horizon=3; the series has 1. Shorten"),
-    "too few rows": (series(14), "lookback=12 needs at least 15 rows .* has 14. Shorten lookback"),
     "3-D without y": (X, r"must be a series .* got shape \(106, 12, 3\). Windows .* need y"),
     "stacked windows": (X1, "looks like stacked windows: .* moved by 1 column. Pass the targets"),
     "lists of lists": (series().tolist(), r"list of lists, .* np.asarray\(X\) for one series"),
@@ -116,12 +122,6 @@ BAD_SERIES = {
     "channels of many": ([series(), series(T, 2)], r"X\[0\] has 3, X\[1\] has 2"),
     "a bad one of many": ([series(), series() + 1j], "Complex data not supported"),
     "a 3-D one of many": ([series(), X], r"X\[1\] must be a series"),
-    "only short ones": ([series(5), series(14)], "needs at least 15 rows .* has 14"),
-    "nan everywhere": (np.full((T, C), np.nan), "no window .* is free of missing values"),
-    "nan every few rows": (
-        np.where(np.arange(T)[:, None] % L == 5, np.nan, series()),
-        "no window of lookback .horizon = 15 consecutive rows|no window of lookback",
-    ),
     "sparse": (sparse.csr_matrix(series()), "(?i)sparse"),
 }
 
@@ -132,6 +132,43 @@ def test_bad_series_are_refused(cls, case):
     data, match = BAD_SERIES[case]
     for estimator in estimators(cls, lookback=L, horizon=H):
         refused((ValueError, TypeError), match, lambda e=estimator: e.fit(data), estimator)
+
+
+NO_WINDOW = {
+    "one row": (series(1), "needs at least 15 rows with horizon=3; the series has 1. Shorten"),
+    "too few rows": (series(14), "lookback=12 needs at least 15 rows .* has 14. Shorten lookback"),
+    "only short ones": ([series(5), series(14)], "needs at least 15 rows .* has 14"),
+    "nan every few rows": (
+        np.where(np.arange(T)[:, None] % L == 5, np.nan, series()),
+        "no window of lookback .horizon = 15 consecutive rows|no window of lookback",
+    ),
+    "nan everywhere": (np.full((T, C), np.nan), "no window .* is free of missing values"),
+}
+
+
+@each_trained
+@pytest.mark.parametrize("case", NO_WINDOW)
+def test_series_without_a_window_are_refused(cls, case):
+    data, match = NO_WINDOW[case]
+    for estimator in estimators(cls, lookback=L, horizon=H):
+        refused((ValueError, TypeError), match, lambda e=estimator: e.fit(data), estimator)
+
+
+@each_zero_shot
+@pytest.mark.parametrize("case", NO_WINDOW)
+def test_who_learns_nothing_needs_no_window_but_a_value(cls, case):
+    data, _ = NO_WINDOW[case]
+    for estimator in estimators(cls, lookback=L, horizon=H):
+        estimator.fit(data)
+        if case == "nan everywhere":
+            match = "the context has no value in channel 0. Pass at least one observed value"
+            for call in (estimator.predict, estimator.predict_interval):
+                refused(ValueError, match, call, estimator)
+            continue
+        forecasts = estimator.predict()
+        for forecast in forecasts if isinstance(data, list) else [forecasts]:
+            assert forecast.shape == (H, C)
+            assert np.isfinite(forecast).all()
 
 
 @each_forecaster
@@ -166,6 +203,13 @@ BAD_PARAMETERS = {
     "normalization": ["max", 1, True, NAN],
     "kernel_size": [0, -1, 25.0, None, NAN, True, False, "25"],
     "solver": ["exact", 3, True],
+    "bank": [3, "default", True],
+    "gate": [3, None, True],
+    "training": [3, True],
+    "top_k": [0, -1, 2.0, NAN, True],
+    "auto_period": [None, "yes", 2, NAN],
+    "clean": [None, "yes", 2, NAN],
+    "resampling": [None, "yes", 2, NAN],
     "backend": [3, True],
     "random_state": ["seed", -1.5],
 }
@@ -379,12 +423,10 @@ def test_an_unfitted_forecaster_says_so(cls):
 def test_contexts_that_do_not_fit_are_refused(cls):
     fitted = cls(L, H).fit(series())
     bad = [
-        (series(L - 1), "the context has 11 rows; lookback=12 of them are needed. Pass a longer"),
-        (series(1), "the context has 1 row; lookback=12"),
         (series(T, 2), "X has 2 features, but .* is expecting 3 features"),
         (series()[:, 0], "X has 1 features, but .* is expecting 3 features"),
         (X[:, :, :2], "X has 2 channels, but .* is expecting 3, as in fit"),
-        (X[:, 1:], "the context has 11 rows"),
+        (series(0), r"Found array with 0 sample\(s\)"),
         (X[:0], r"Found array with 0 sample\(s\)"),
         (X[..., None], "must be a series of shape"),
         (with_value(X, np.nan), "contains NaN"),
@@ -394,24 +436,70 @@ def test_contexts_that_do_not_fit_are_refused(cls):
         (series().astype(str), "X holds strings"),
         (X.astype(str), "X holds strings"),
         (series().tolist(), "list of lists"),
-        ([series(), series(L - 1)], "context 1 has 11 rows"),
         ([series(), series(T, 2)], r"X\[0\] has 3, X\[1\] has 2"),
         ([], r"Found array with 0 sample\(s\)"),
     ]
+    refuse_contexts(fitted, bad)
+    earlier = series()
+    earlier[: T - L] = np.nan
+    assert (fitted.predict(earlier) == fitted.predict(series())).all()
+
+
+def refuse_contexts(fitted, bad):
     for context, match in bad:
         refused((ValueError, TypeError), match, lambda c=context: fitted.predict(c), fitted)
         refused(
             (ValueError, TypeError), match, lambda c=context: fitted.predict_interval(c), fitted
         )
+
+
+SHORT_CONTEXTS = [
+    (series(L - 1), "the context has 11 rows; lookback=12 of them are needed. Pass a longer"),
+    (series(1), "the context has 1 row; lookback=12"),
+    (X[:, 1:], "the context has 11 rows"),
+    ([series(), series(L - 1)], "context 1 has 11 rows"),
+]
+
+
+@each_trained
+def test_contexts_that_are_short_or_have_gaps_are_refused(cls):
+    fitted = cls(L, H).fit(series())
+    refuse_contexts(fitted, SHORT_CONTEXTS)
     holes = series()
     holes[-2:, 1] = np.nan
     match = "the context has 2 missing values in its last 12 rows. Fill them, .*interpolate"
     refused(ValueError, match, lambda: fitted.predict(holes), fitted)
     match = "context 1 has 2 missing values"
     refused(ValueError, match, lambda: fitted.predict([series(), holes]), fitted)
-    earlier = series()
-    earlier[: T - L] = np.nan
-    assert (fitted.predict(earlier) == fitted.predict(series())).all()
+
+
+@each_zero_shot
+def test_contexts_that_are_short_or_have_gaps_are_forecast_where_there_is_a_value(cls):
+    fitted = cls(L, H).fit(series())
+    holes = series()
+    holes[-2:, 1] = np.nan
+    for context in [*(context for context, _ in SHORT_CONTEXTS), holes, [series(), holes]]:
+        forecasts, intervals = fitted.predict(context), fitted.predict_interval(context)
+        if not isinstance(context, list):
+            forecasts, intervals = [forecasts], [intervals]
+        for f, i in zip(forecasts, intervals, strict=True):
+            assert f.shape[-2:] == (H, C)
+            assert np.isfinite(f).all()
+            assert i.shape == (*f.shape, 2)
+            assert np.isfinite(i).all()
+    nothing = series()
+    nothing[:, 1] = np.nan
+    late = series()
+    late[-L:, 2] = np.nan  # what is older than the lookback is not read
+    refuse_contexts(
+        fitted,
+        [
+            (nothing, "the context has no value in channel 1. Pass at least one observed value"),
+            (nothing[-1:], "the context has no value in channel 1"),
+            (late, "the context has no value in channel 2"),
+            ([series(), nothing], "context 1 has no value in channel 1"),
+        ],
+    )
 
 
 @each_forecaster
@@ -431,9 +519,15 @@ def test_windows_that_do_not_fit_are_refused(cls):
 @each_forecaster
 def test_horizons_quantiles_and_coverages_have_a_range(cls):
     fitted = cls(L, H).fit(series())
-    for horizon in (0, -1, H + 1, 1.0, True, "3", NAN):
-        match = "horizon must be an integer from 1 to 3, the horizon of the fit; got"
-        refused(ValueError, match, lambda h=horizon: fitted.predict(horizon=h), fitted)
+    further = cls in ZERO_SHOT
+    for horizon in (0, -1, 1.0, True, "3", NAN, *(() if further else (H + 1,))):
+        match = "horizon must be an integer "
+        match += "of at least 1; got" if further else "from 1 to 3, the horizon of the fit; got"
+        for call in (fitted.predict, fitted.predict_quantiles, fitted.predict_interval):
+            refused(ValueError, match, lambda c=call, h=horizon: c(horizon=h), fitted)
+    if further:
+        assert np.isfinite(fitted.predict(horizon=H + 1)).all()
+        assert fitted.predict_interval(horizon=10 * H).shape == (10 * H, C, 2)
     for quantiles in ([0.0, 0.5], [0.5, 1.0], [], [NAN], [[0.5]], -0.1, "half", None):
         match = "quantiles must be numbers between 0 and 1; got"
         refused(ValueError, match, lambda q=quantiles: fitted.predict_quantiles(None, q), fitted)
@@ -446,8 +540,13 @@ def test_horizons_quantiles_and_coverages_have_a_range(cls):
 def test_score_takes_what_fit_took(cls):
     fitted = cls(L, H).fit(series())
     refused(ValueError, "fitted on series; score takes no y", lambda: fitted.score(X, Y), fitted)
-    match = "scoring needs 15 rows; got 14"
-    refused(ValueError, match, lambda: fitted.score([series(14)]), fitted)
+    if cls in ZERO_SHOT:
+        assert fitted.score([series(14)]) <= 1.0
+        match = "scoring needs 4 rows; got 3"
+        refused(ValueError, match, lambda: fitted.score([series(3)]), fitted)
+    else:
+        match = "scoring needs 15 rows; got 14"
+        refused(ValueError, match, lambda: fitted.score([series(14)]), fitted)
     refused(ValueError, "scoring needs 3 rows; got 2", lambda: fitted.score(-series(2)), fitted)
     nothing = np.full((40, C), NAN)
     refused(
@@ -460,9 +559,16 @@ def test_score_takes_what_fit_took(cls):
     refused(ValueError, match, lambda: on_windows.score(X, Y[:, :2]), on_windows)
 
 
-@pytest.mark.parametrize(
-    "cls", [c for c in FORECASTERS if c is not mixlin.MoLEForecaster], ids=lambda c: c.__name__
-)
+@each_zero_shot
+def test_who_learns_nothing_is_not_told_more(cls):
+    fitted = cls(L, H).fit(series())
+    for model in (cls(L, H), fitted):
+        assert not hasattr(model, "partial_fit")
+        match = "there is nothing to update: .* Pass the longer context to predict"
+        refused(AttributeError, match, lambda m=model: m.partial_fit(series()), model)
+
+
+@each([c for c in TRAINED if c is not mixlin.MoLEForecaster])
 def test_further_data_must_fit_to_what_was_learnt(cls):
     fitted = cls(L, H).partial_fit(series())
     match = "was fitted on series; partial_fit got windows. Call fit to start anew"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixlin.backends import mixing, numpy_backend, resolve
-from mixlin.backends.mixing import Folding, cheapest, most_selected
+from mixlin.backends.mixing import Folding, Selection, cheapest, most_selected
 from mixlin.mixture import Mixture, predict_windows
 from mixlin.normalization import Normalization
 
@@ -62,6 +62,18 @@ def test_the_choice_of_a_row_does_not_count_other_rows():
     assert most_selected(512, 51, 1) < 5  # rows are dearer to pick than to multiply
 
 
+@pytest.mark.parametrize("n", [1, 3, 50])
+def test_a_selection_holds_the_rows_that_give_weight(n):
+    gates = gates_of(np.random.default_rng(n), n, 60, top_k=4)
+    found = cheapest(gates, 300, 40)
+    assert isinstance(found, Selection)
+    rebuilt = np.zeros(gates.shape, dtype=bool)
+    for expert, rows in zip(*found, strict=True):
+        assert len(rows) > 0
+        rebuilt[rows, expert] = True
+    np.testing.assert_array_equal(rebuilt, gates != 0)
+
+
 @given(
     n=st.integers(2, 200),
     n_experts=st.integers(1, 6),
@@ -93,7 +105,8 @@ def test_gates_that_only_look_alike_are_not_folded(monkeypatch):
 
 
 def selected(gates, *sizes):
-    return tuple(np.flatnonzero(column) for column in gates.T)
+    active = np.flatnonzero(gates.any(axis=0))
+    return Selection(tuple(active), tuple(np.flatnonzero(column) for column in gates.T[active]))
 
 
 def folded(gates, *sizes):

@@ -21,6 +21,20 @@ _ALL_BUT = 0.9
 _GAIN = 0.8  # of the dense cost that a rule which can't see all rows wants to get below
 
 
+class Selection(NamedTuple):
+    """Experts that any row gives weight.
+
+    Attributes
+    ----------
+    experts : tuple of int
+    rows : tuple of arrays of int
+        Of every one of them, the rows that give it weight.
+    """
+
+    experts: tuple[int, ...]
+    rows: tuple[IntArray, ...]
+
+
 class Folding(NamedTuple):
     """Rows that share their gates, and hence the matrix that their experts fold into.
 
@@ -91,7 +105,7 @@ def most_selected(n_columns: int, n_experts: int, horizon: int) -> int:
     return max(0, int((dense - shared) / (n_columns * (horizon + _PICKED))))
 
 
-def cheapest(gates: Gates, n_columns: int, horizon: int) -> Folding | tuple[IntArray, ...] | None:
+def cheapest(gates: Gates, n_columns: int, horizon: int) -> Folding | Selection | None:
     """Choose the products of a mixture whose rows have these gates.
 
     Parameters
@@ -101,9 +115,8 @@ def cheapest(gates: Gates, n_columns: int, horizon: int) -> Folding | tuple[IntA
 
     Returns
     -------
-    None, tuple of arrays of int, or Folding
-        None for one product of all rows with all experts. For every expert, the rows that it is
-        multiplied with. Or the rows that share a folded matrix.
+    None, Selection or Folding
+        None for one product of all rows with all experts.
     """
     n_rows, n_experts = gates.shape
     used = gates != 0
@@ -120,7 +133,10 @@ def cheapest(gates: Gates, n_columns: int, horizon: int) -> Folding | tuple[IntA
             ends = np.cumsum(np.bincount(which, minlength=len(firsts)))[:-1]
             return Folding(gates[firsts], tuple(np.split(order, ends)))
     if selected < dense:
-        return tuple(np.flatnonzero(column) for column in np.ascontiguousarray(used.T))
+        _, rows = np.nonzero(np.ascontiguousarray(used.T))
+        active = np.flatnonzero(n_gates)
+        pieces = np.split(rows, np.cumsum(n_gates[active]))[:-1]
+        return Selection(tuple(active.tolist()), tuple(pieces))
     return None
 
 

@@ -57,9 +57,7 @@ def _mixed(x: Float64Array, w: Float64Array, gates: Float64Array) -> Float64Arra
     if isinstance(form, Folding):
         return _folded(x, w, form)
     out = np.zeros((len(x), horizon))
-    for expert, rows in enumerate(form):
-        if len(rows) == 0:
-            continue
+    for expert, rows in zip(*form, strict=True):
         own = w[:, expert * horizon : (expert + 1) * horizon]  # read where it stands
         if len(rows) == len(x):
             out += gates[:, expert, None] * (x @ own)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -152,28 +153,54 @@ def _dense(x: torch.Tensor, w: torch.Tensor, gates: torch.Tensor) -> torch.Tenso
 
 
 def _selected(x: torch.Tensor, w: torch.Tensor, gates: torch.Tensor) -> torch.Tensor:
-    """Multiply every expert by the rows that give it weight."""
-    n_experts = gates.shape[1]
-    n_columns, horizon = len(w), w.shape[1] // n_experts
+    """Multiply every expert by the rows that give it weight, in blocks."""
+    n_experts, n_columns = gates.shape[1], len(w)
+    horizon = w.shape[1] // n_experts
     # kernels want a multiple of columns: the spare ones are a neighbor's
     width = min(-(-horizon // _COLUMNS) * _COLUMNS, w.shape[1])
     size = _block_size(n_columns * width, _ROWS_OF_ONE)
-    gates = gates.T.contiguous()
-    counts = torch.count_nonzero(gates, dim=1).tolist()
-    padded = [max(2 * size, -(-count // size) * size) for count in counts]
-    buffer = x.new_zeros((max(padded), n_columns))
-    out = x.new_zeros((len(x), horizon))
-    for expert, rows in enumerate(torch.split(gates.nonzero()[:, 1], counts)):
-        if not len(rows):
-            continue
-        first = min(expert * horizon, w.shape[1] - width)
-        own = w[:, first : first + width]  # read where it stands
-        torch.index_select(x, 0, rows, out=buffer[: len(rows)])
-        blocks = buffer[: padded[expert]].view(-1, size, n_columns)
-        result = torch.bmm(blocks, own.expand(len(blocks), -1, -1)).view(-1, width)
-        result = result[: len(rows), expert * horizon - first :][:, :horizon]
-        out.index_add_(0, rows, result * gates[expert].index_select(0, rows)[:, None])
-    return out
+    experts, rows = gates.T.nonzero().T
+    if not len(rows):
+        return x.new_zeros((len(x), horizon))
+    counts = torch.bincount(experts, minlength=n_experts)
+    active = counts > 0
+    few = bool(counts.max() <= size) and bool(2 * active.sum() >= n_experts)
+    one_call = few and width == horizon  # with a block of every expert
+    n_blocks = torch.where(active, (-(-counts // size)).clamp(min=1 if one_call else 2), one_call)
+    ends = torch.cumsum(n_blocks * size, 0)
+    # the rows of an expert stand together, up to a whole number of blocks
+    shift = ends - n_blocks * size - torch.cumsum(counts, 0) + counts
+    slots = torch.arange(len(rows)) + shift[experts]
+    held = slots.new_zeros(int(ends[-1]))
+    held[slots] = rows
+    results = x.new_empty((len(held), width))
+    if one_call:
+        blocks = x.index_select(0, held).view(n_experts, size, n_columns)
+        matrices = w.view(n_columns, n_experts, horizon).transpose(0, 1)
+        torch.bmm(blocks, matrices, out=results.view(n_experts, size, width))
+    else:
+        for expert, (start, stop) in enumerate(pairwise([0, *ends.tolist()])):
+            if start == stop:
+                continue
+            first = min(expert * horizon, w.shape[1] - width)
+            own = w[:, first : first + width]  # read where it stands
+            blocks = x.index_select(0, held[start:stop]).view(-1, size, n_columns)
+            out = results[start:stop]
+            torch.bmm(blocks, own.expand(len(blocks), -1, -1), out=out.view(-1, size, width))
+            if first < expert * horizon:
+                out[:] = out.roll(first - expert * horizon, dims=1)
+    # every row adds its results in the order of the experts, whatever the blocks
+    slot_of = slots.new_zeros(gates.shape)
+    slot_of[rows, experts] = slots
+    used = gates != 0
+    per_row = used.sum(dim=1)
+    return functional.embedding_bag(
+        slot_of[used],
+        results,
+        torch.cumsum(per_row, 0) - per_row,
+        mode="sum",
+        per_sample_weights=gates[used],
+    )[:, :horizon]
 
 
 def _folded(x: torch.Tensor, w: torch.Tensor, folding: Folding) -> torch.Tensor:

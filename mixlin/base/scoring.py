@@ -99,7 +99,8 @@ def _scored_series(
         if glued:
             values = np.concatenate([estimator._tails[-1].astype(values.dtype), values])
         if estimator.plan_.any_length:
-            L = max(1, min(estimator.lookback_, len(values) - H))
+            before = len(estimator._tails[-1]) if glued else len(values) - H
+            L = max(1, min(estimator.lookback_, before))
         if len(values) < L + H:
             raise ValueError(
                 f"scoring needs {H if glued else L + H} rows; got {len(item.values)}. Pass a "

@@ -13,7 +13,7 @@ from .bank import (
     seasonless_experts,
 )
 from .cleaning import Cleaned, clean
-from .far import far_forecasts
+from .far import far_forecasts, filled, variance_of_filling
 from .gating import (
     GATES,
     BacktestGate,
@@ -28,6 +28,7 @@ from .kernels import DampedTrend, OrnsteinUhlenbeck, Periodic, PriorExpert, Rand
 from .periods import detect_periods
 from .precision import Precision
 from .predictors import BankMatrices, Predictors
+from .spectral_gate import SpectralGate, SpectralWeights
 from .whitening import Whitening
 
 __all__ = [
@@ -50,6 +51,8 @@ __all__ = [
     "Predictors",
     "PriorExpert",
     "RandomWalk",
+    "SpectralGate",
+    "SpectralWeights",
     "Template",
     "Whitening",
     "backtest_scores",
@@ -57,9 +60,11 @@ __all__ = [
     "default_bank",
     "detect_periods",
     "far_forecasts",
+    "filled",
     "fold_forecasts",
     "level_terms",
     "named_gate",
     "period_experts",
     "seasonless_experts",
+    "variance_of_filling",
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import overload
+from functools import cached_property
+from typing import Any, overload
 
 from .kernels import DampedTrend, Kernel, OrnsteinUhlenbeck, Periodic, PriorExpert, RandomWalk
 
@@ -19,8 +20,8 @@ _LEVEL_NAMES = {
 LEVELS = tuple(_LEVEL_NAMES)
 """Kinds of level a :class:`Template` can have."""
 
-_SHAPES = {0.35: "", 0.8: "smooth"}
-_DECAYS = {5.0: "fast decay", 20.0: "medium decay", 100.0: "slow decay"}
+_SHAPES = {0.35: "", 0.8: "smooth", 1.2: "very smooth"}
+_DECAYS = {2.0: "very fast decay", 5.0: "fast decay", 20.0: "medium decay", 100.0: "slow decay"}
 _NOISES = {0.02: "", 0.2: "some noise", 1.0: "noisy", 4.0: "high noise"}
 
 
@@ -170,7 +171,7 @@ class ExpertBank:
     >>> len(daily)
     20
     >>> len(daily + period_experts(17))
-    26
+    27
     """
 
     experts: tuple[PriorExpert, ...]
@@ -214,7 +215,17 @@ class ExpertBank:
         """Names of the experts."""
         return [expert.name for expert in self.experts]
 
-    @property
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self.experts)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"experts": self.experts}  # hashes of strings are those of a process
+
+    @cached_property
     def periods(self) -> tuple[float, ...]:
         """Every period an expert knows, in increasing order."""
         return tuple(sorted({p for expert in self.experts for p in expert.periods}))
@@ -277,6 +288,7 @@ PERIOD_TEMPLATES: tuple[Template, ...] = (
     Template(0.35, 100.0, "rws", 0.2),
     Template(0.8, 100.0, "ou", 1.0),
     Template(0.8, 5.0, "rws", 0.02),
+    Template(1.2, 2.0, "ou", 0.02),
 )
 """Structures that are tried for a period found in a series."""
 
@@ -308,13 +320,13 @@ def seasonless_experts() -> ExpertBank:
         name = f"mean reversion over {memory} steps, noise {noise:g}"
         add(name, OrnsteinUhlenbeck(1.0, float(memory)), noise=noise)
     for noise in (0.01, 0.3, 3.0, 30.0):
-        prior = 2.0 if noise < 30 else 0.0
+        prior = 3.0 if noise < 30 else 0.0
         add(f"random walk, noise {noise:g}", RandomWalk(1.0), noise=noise, log_prior=prior)
     for memory, noise in ((3, 0.01), (3, 1.0), (15, 0.01)):
         trend = DampedTrend(1.0 / memory, float(memory))
         name = f"damped trend over {memory} steps, noise {noise:g}"
         add(name, trend, RandomWalk(0.1), noise=noise)
-    add("mean", OrnsteinUhlenbeck(1e-3, 1000.0), noise=1.0)
+    add("constant level", OrnsteinUhlenbeck(1e-3, 1000.0), noise=1.0)
     add(
         "random walk and mean reversion over 50 steps",
         *(RandomWalk(0.01), OrnsteinUhlenbeck(1.0, 50.0)),
@@ -357,7 +369,7 @@ def period_experts(period: float) -> ExpertBank:
     Returns
     -------
     ExpertBank
-        Of 6 experts, none of which stands in the default bank.
+        Of 7 experts, none of which stands in the default bank.
 
     Raises
     ------

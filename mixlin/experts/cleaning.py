@@ -21,9 +21,8 @@ IntArray = npt.NDArray[np.intp]
 
 SHORTEST_SERIES = 20  # observed values below which nothing is called an outlier
 _SPIKE = 6.0  # robust standard deviations of the residuals
-_ROUNDS = 12
-_OF_LARGEST = 0.5
-_STEPS = 1.0
+_OF_LARGEST = 0.5  # share of a series' largest residual that is looked at in the same round
+_ROUNDS = 4
 _TO_SIGMA = 1.4826  # of a median absolute value, for normal residuals
 _LEAST_RESIDUAL = 1e-6  # standard deviations of the series that residuals are told apart by
 _MOST_SPIKES = 0.05  # share of the values beyond which they are no outliers but the rule
@@ -34,7 +33,7 @@ _MOST_REPLACED = 0.25  # share of the values beyond which too little is left to 
 _MOST_MISSING = 0.5
 _REPEAT = 1e-9  # standard deviations within which a value repeats the one before
 _PASSES = 2  # shifts that can be taken out of one series
-_SHIFT = 8.0  # t statistic of a step
+_SHIFT = 10.0  # t statistic of a step
 _LEAST_SHIFT = 0.7  # standard deviations of the series
 _EDGE = 5  # values at either end between which no step is looked for
 _BLOCK_VALUES = 2**19  # that are worked on at a time
@@ -66,14 +65,15 @@ class Cleaned:
 def clean(series: npt.ArrayLike, matrices: BankMatrices, best: npt.ArrayLike) -> Cleaned:
     """Replace outliers and stuck runs, and take out shifts of the level.
 
-    Every value is compared with what the chosen expert makes of all others. Where the residual
-    is 6 times its usual size, and the largest in its neighbourhood, the value is an outlier; so
-    are runs of 12 equal values in series that seldom repeat a value. All of them are replaced by
-    their conditional mean given the rest. Then a step of the level is searched for, twice; what
-    lies before it is moved to the newest level.
+    Runs of 12 equal values in series that seldom repeat a value are no measurements. Every other
+    value is compared with what the chosen expert makes of all others: where the residual is 6
+    times its usual size, and no shift of the level explains it better, the value is an outlier.
+    All of them are replaced by their conditional mean given the rest, the largest outliers first.
+    Then a step of the level is searched for, twice; what lies before it is moved to the newest
+    level.
 
-    A series with more than 5 % of outliers has none, one of which more than a quarter would be
-    replaced keeps its values, and one that stands still half of the time is left as it is.
+    Of a series, no more than 5 % are outliers; one that stands still half of the time is left as
+    it is, and so are stuck runs that make up more than a quarter.
 
     Parameters
     ----------
@@ -147,8 +147,8 @@ def _clean_block(cleaned: Cleaned, rows: IntArray, precision: Precision) -> None
     found = _stuck(repeats)
     found[found.mean(axis=1) > _MOST_REPLACED] = False
     projected = _product(y, precision)
-    _replace(y, projected, found | missing, precision)
-    _replace_spikes(y, projected, found, missing, precision)
+    _replace(y, projected, missing, precision)
+    _replace_outliers(y, projected, found, missing, precision)
     breaks, shifts = _take_out_shifts(y, projected, observed, precision)
     changed = found.copy()
     for number in range(_PASSES):
@@ -212,14 +212,14 @@ def _product(y: FloatArray, precision: Precision) -> FloatArray:
     return product
 
 
-def _replace_spikes(
+def _replace_outliers(
     y: FloatArray,
     projected: FloatArray,
     found: BoolArray,
     missing: BoolArray,
     precision: Precision,
 ) -> None:
-    """Replace outliers, the largest of every series first, in place.
+    """Replace what is found already, and outliers, the largest of every series first, in place.
 
     What an outlier makes of the residuals of other values, one period away or beside it, is gone
     once it is replaced; smaller ones come to light.
@@ -229,16 +229,18 @@ def _replace_spikes(
     y, projected : arrays of shape (n_series, length)
         Series, and precision times series.
     found : bool array of shape (n_series, length)
-        What has been replaced already; the outliers are added.
+        The outliers are added.
     missing : bool array of shape (n_series, length)
     """
-    most = _MOST_SPIKES * y.shape[1]
     rows = np.arange(len(y))
     spikes = np.zeros(y.shape, dtype=np.bool_)
-    for _ in range(_ROUNDS):
-        new = _largest_spikes(projected[rows], ~(found | missing)[rows], precision)
-        total = spikes[rows].sum(axis=1) + new.sum(axis=1)
-        going = new.any(axis=1) & (total <= most)
+    typical = _median(np.abs(projected / precision.diagonal), ~missing)
+    bound = _SPIKE * (_TO_SIGMA * typical + _LEAST_RESIDUAL)
+    for number in range(_ROUNDS):
+        kept = ~(found | missing)[rows]
+        new = _largest_spikes(projected[rows], kept, bound[rows], precision)
+        new[spikes[rows].sum(axis=1) + new.sum(axis=1) > _MOST_SPIKES * y.shape[1]] = False
+        going = new.any(axis=1) if number else (new | found).any(axis=1)
         rows, new = rows[going], new[going]
         if not len(rows):
             return
@@ -249,7 +251,9 @@ def _replace_spikes(
         y[rows], projected[rows] = part_y, part_projected
 
 
-def _largest_spikes(projected: FloatArray, kept: BoolArray, precision: Precision) -> BoolArray:
+def _largest_spikes(
+    projected: FloatArray, kept: BoolArray, bound: FloatArray, precision: Precision
+) -> BoolArray:
     """Return where the residuals given all other values stand out most.
 
     Parameters
@@ -257,11 +261,12 @@ def _largest_spikes(projected: FloatArray, kept: BoolArray, precision: Precision
     projected : array of shape (n_series, length)
         Precision times series.
     kept : bool array of shape (n_series, length)
-        Values that are there.
+        Values that may be outliers.
+    bound : array of shape (n_series,)
+        What the residuals must exceed.
     """
     diagonal = precision.diagonal
     residual = np.abs(projected / diagonal)
-    bound = _SPIKE * (_TO_SIGMA * _median(residual, kept) + _LEAST_RESIDUAL)
     highest = np.where(kept, residual, 0.0).max(axis=1)
     bound = np.maximum(bound, _OF_LARGEST * highest)
     found = kept & (residual > bound[:, None])
@@ -269,16 +274,13 @@ def _largest_spikes(projected: FloatArray, kept: BoolArray, precision: Precision
     # an outlier's neighbours inherit residuals from it
     around = np.clip(step[:, None] + np.arange(-2, 3), 0, residual.shape[1] - 1)
     inherited = residual[row, step] < 0.5 * residual[row[:, None], around].max(axis=1, initial=0.0)
-    found[row[inherited], step[inherited]] = False
-    if _STEPS:
-        rows = np.flatnonzero(found.any(axis=1))
-        heights = np.abs(np.cumsum(projected[rows][:, ::-1], axis=1)[:, ::-1])
-        heights /= np.sqrt(np.maximum(precision.step_energy, 1e-9))
-        heights[:, :_EDGE] = 0
-        heights[:, -_EDGE:] = 0
-        u = residual[rows] * np.sqrt(diagonal)
-        nxt = np.concatenate([heights[:, 1:], np.zeros((len(rows), 1))], axis=1)
-        found[rows] &= np.maximum(heights, nxt) < _STEPS * u
+    # and so do the values on both sides of a shift, which explains them better
+    rows, place = np.unique(row, return_inverse=True)
+    heights = np.abs(_step_heights(projected[rows])) / np.sqrt(_step_energy(precision))
+    heights = np.pad(heights, ((0, 0), (_EDGE, _EDGE + 1)))
+    evidence = residual[row, step] * np.sqrt(diagonal[step])
+    shifted = np.maximum(heights[place, step], heights[place, step + 1]) >= evidence
+    found[row, step] = ~(inherited | shifted)
     return found
 
 
@@ -349,6 +351,16 @@ def _alike(counts: IntArray, length: int) -> Iterator[tuple[IntArray, int]]:
             yield order[begin : min(begin + step, stop)], int(size)
 
 
+def _step_energy(precision: Precision) -> FloatArray:
+    """Return the quadratic forms of steps of the level, those too near the ends left out."""
+    return np.maximum(precision.step_energy[_EDGE:-_EDGE], 1e-9)
+
+
+def _step_heights(projected: FloatArray) -> FloatArray:
+    """Return each step's product with the precision times the series, the same steps left out."""
+    return np.cumsum(projected[:, ::-1], axis=1)[:, ::-1][:, _EDGE:-_EDGE]
+
+
 def _take_out_shifts(
     y: FloatArray, projected: FloatArray, observed: BoolArray, precision: Precision
 ) -> tuple[IntArray, FloatArray]:
@@ -360,14 +372,13 @@ def _take_out_shifts(
     n_series, length = y.shape
     breaks = np.zeros((n_series, _PASSES), dtype=np.intp)
     shifts = np.zeros((n_series, _PASSES))
-    inner = slice(_EDGE, length - _EDGE)
-    energy = np.maximum(precision.step_energy[inner], 1e-9)
+    energy = _step_energy(precision)
     rows = np.arange(n_series)
     freedom = np.maximum(observed.sum(axis=1) - 1, 1)
     for number in range(_PASSES):
         z, product = y[rows], projected[rows]
         noise = np.sqrt(np.maximum(np.einsum("nt,nt->n", z, product), 0.0) / freedom[rows]) + 1e-9
-        height = np.cumsum(product[:, ::-1], axis=1)[:, ::-1][:, inner]
+        height = _step_heights(product)
         evidence = np.abs(height) / np.sqrt(energy)
         place = evidence.argmax(axis=1)
         one = np.arange(len(rows))

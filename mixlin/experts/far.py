@@ -1,4 +1,4 @@
-"""Forecasts further ahead than matrices are made for."""
+"""Forecasts of single windows by an expert's kernel: with gaps, and for very long horizons."""
 
 from __future__ import annotations
 
@@ -7,7 +7,66 @@ import numpy.typing as npt
 from scipy import fft
 
 from .kernels import FloatArray
+from .precision import Precision
 from .predictors import BankMatrices
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+def filled(precision: Precision, values: FloatArray, mask: BoolArray) -> FloatArray:
+    """Put the means given the rest where values are missing: forecasts stay what they are.
+
+    Parameters
+    ----------
+    precision : Precision
+    values : array of shape (n_windows, n)
+        What stands where nothing was observed is not read.
+    mask : array of shape (n,)
+        True where a value was observed; at least once.
+
+    Returns
+    -------
+    array of shape (n_windows, n)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixlin.experts import BankMatrices, filled, seasonless_experts
+    >>> matrices = BankMatrices(seasonless_experts())
+    >>> walk = matrices.precision(matrices.bank.names.index("random walk, noise 0.01"), 5)
+    >>> filled(walk, np.array([[1.0, 2.0, 0.0, 4.0, 5.0]]), np.arange(5) != 2).round(2).tolist()
+    [[1.0, 2.0, 3.0, 4.0, 5.0]]
+    """
+    missing = np.flatnonzero(~mask)
+    if not len(missing):
+        return values
+    center = np.where(mask, values, 0.0).sum(axis=1, keepdims=True) / mask.sum()
+    out = np.where(mask, values, center)
+    columns = precision.columns(missing)
+    out[:, missing] -= np.linalg.solve(columns[:, missing], columns @ out.T).T
+    return out
+
+
+def variance_of_filling(precision: Precision, weights: FloatArray, mask: BoolArray) -> FloatArray:
+    """Return what missing values add to the variance of forecasts.
+
+    Parameters
+    ----------
+    precision : Precision
+    weights : array of shape (n, M)
+        Of the forecasts of whole windows.
+    mask : array of shape (n,)
+
+    Returns
+    -------
+    array of shape (M,)
+    """
+    missing = np.flatnonzero(~mask)
+    if not len(missing):
+        return np.zeros(weights.shape[1])
+    own = weights[missing]
+    covariance = np.linalg.solve(precision.columns(missing)[:, missing], own)
+    return np.asarray((own * covariance).sum(axis=0))
 
 
 def far_forecasts(
@@ -16,7 +75,7 @@ def far_forecasts(
     values: FloatArray,
     horizon: int,
     *,
-    mask: npt.NDArray[np.bool_] | None = None,
+    mask: BoolArray | None = None,
 ) -> FloatArray:
     """Forecast by an expert's kernel: time and memory grow with the horizon, not times the window.
 
@@ -45,13 +104,8 @@ def far_forecasts(
     """
     n = values.shape[1]
     precision = matrices.precision(expert, n)
-    if mask is not None and not mask.all():
-        missing = np.flatnonzero(~mask)
-        center = np.where(mask, values, 0.0).sum(axis=1, keepdims=True) / mask.sum()
-        values = np.where(mask, values, center)
-        columns = precision.columns(missing)
-        # what is missing takes its mean given the rest, which leaves forecasts as they are
-        values[:, missing] -= np.linalg.solve(columns[:, missing], columns @ values.T).T
+    if mask is not None:
+        values = filled(precision, values, mask)
     weights = precision.dot(values)
     kernel = matrices.bank[expert].covariances(n + horizon, n + 1)
     size = fft.next_fast_len(2 * n + horizon - 1, real=True)

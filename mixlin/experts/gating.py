@@ -110,6 +110,8 @@ class BacktestGate(ExpertGate):
         Steps of a fold's horizon at most; never more than a tenth of the window.
     n_steps : int, default=24
         Steps of a fold's horizon that are scored at most, spread evenly with irregular distances.
+    max_folds : int, default=32
+        Folds at most; they overlap by half where that gives fewer.
     evidence : float, default=0.0
         Share of an expert's log evidence per value that joins the logits; see
         :class:`EvidenceGate`.
@@ -127,6 +129,7 @@ class BacktestGate(ExpertGate):
     share: float = 0.65
     max_horizon: int = 96
     n_steps: int = 24
+    max_folds: int = 32
     evidence: float = 0.0
 
     floor: ClassVar[float] = 1e-3  # share of the mean absolute target that joins every score
@@ -149,7 +152,7 @@ class BacktestGate(ExpertGate):
                     f"{name} of BacktestGate must be a number "
                     f"{'above 0, at most 1' if strict else 'of at least 0'}; got {value!r}."
                 )
-        for name in ("max_horizon", "n_steps"):
+        for name in ("max_horizon", "n_steps", "max_folds"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
                 raise ValueError(
@@ -167,7 +170,7 @@ class BacktestGate(ExpertGate):
             return None
         length = max(1, min(horizon, lookback // 10, self.max_horizon))
         covered = min(max(length, int(lookback * self.share)), lookback - 1)
-        step = max(1, length // 2)
+        step = max(1, length // 2, -(-(covered - length) // max(1, self.max_folds - 1)))
         ahead = scored_steps(length, self.n_steps)
         return Folds(lookback - covered, ahead, step, (covered - length) // step + 1)
 
@@ -331,19 +334,17 @@ def log_evidence(
 def fold_forecasts(
     matrices: BankMatrices, folds: Folds, values: FloatArray, mask: npt.NDArray[np.bool_]
 ) -> Iterator[tuple[npt.NDArray[np.bool_], FloatArray, FloatArray]]:
-    """Yield what experts forecast on folds inside windows with gaps, newest fold first.
-
-    Forecasts read, and are held against, what is there. Folds without two values to read and one
-    to score are left out.
+    """Yield what experts forecast on folds inside windows, newest fold first.
 
     Parameters
     ----------
     matrices : BankMatrices
     folds : Folds
     values : array of shape (n_windows, n)
-        Measured from their level.
+        Measured from their level, gaps filled.
     mask : array of shape (n,)
-        True where all of the windows have a value.
+        True where all of the windows have a value: what forecasts are held against. Folds
+        without one are left out.
 
     Yields
     ------
@@ -353,22 +354,16 @@ def fold_forecasts(
     target : array of shape (n_windows, n_seen)
     """
     n, ahead = values.shape[1], np.array(folds.ahead)
+    weights = matrices.predictors(folds.lookback, folds.ahead[-1], steps=folds.ahead).weights
+    packed = weights.reshape(len(weights), -1)
     for i in range(folds.n_folds):
         start = n - i * folds.step - folds.lookback - folds.ahead[-1]
-        read = slice(start, start + folds.lookback)
         places = start + folds.lookback - 1 + ahead
         seen = mask[places]
-        if mask[read].sum() < 2 or not seen.any():
+        if not mask[start : start + folds.lookback].any() or not seen.any():
             continue
-        predictors = matrices.predictors(
-            folds.lookback,
-            folds.ahead[-1],
-            steps=folds.ahead,
-            mask=None if mask[read].all() else mask[read],
-        )
-        x = np.where(mask[read], values[:, read], 0.0)
-        shape = predictors.weights.shape
-        forecast = (x @ predictors.weights.reshape(shape[0], -1)).reshape(len(x), *shape[1:])
+        x = values[:, start : start + folds.lookback]
+        forecast = (x @ packed).reshape(len(x), *weights.shape[1:])
         yield seen, forecast[:, :, seen], values[:, places[seen]]
 
 

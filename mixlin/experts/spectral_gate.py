@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
@@ -16,7 +16,7 @@ import safetensors
 from safetensors.numpy import save_file
 
 from ..gates import Gate
-from ..periodograms import PeriodogramRouter, short_spectral_layer
+from ..periodograms import PeriodogramRouter, normalized_periodogram, short_spectral_layer
 from .bank import ExpertBank, default_bank
 from .gating import GATES, ExpertGate
 from .predictors import BankMatrices
@@ -24,7 +24,73 @@ from .predictors import BankMatrices
 FloatArray = npt.NDArray[np.float64]
 
 GATE_FILE = Path(__file__).with_name("spectral_gate.safetensors")
+PADDED_LENGTH = 2048
+_RESOLUTION = 40  # weights stand this share of their frequency apart, but not closer than bins
 _FORMAT = "mixlin spectral gate 1"
+_BLOCK_VALUES = 2**22  # of padded windows that are transformed at a time
+
+
+def gate_frequencies(padded_length: int = PADDED_LENGTH) -> FloatArray:
+    """Return the frequencies that a spectral gate has weights for.
+
+    They are bins of the padded window at low frequencies and a fortieth of their frequency apart
+    above, where a season of many steps has no business.
+
+    Parameters
+    ----------
+    padded_length : int, default=2048
+
+    Returns
+    -------
+    array of shape (K,)
+        In cycles per step, increasing from 0 to one half.
+
+    Examples
+    --------
+    >>> from mixlin.experts.spectral_gate import gate_frequencies
+    >>> gate_frequencies().size, (1 / gate_frequencies()[[1, -1]]).round(3).tolist()
+    (175, [2048.0, 2.0])
+    """
+    bins, last = [0.0], padded_length / 2
+    while bins[-1] < last:
+        bins.append(min(bins[-1] + max(1.0, bins[-1] / _RESOLUTION), last))
+    return np.array(bins) / padded_length
+
+
+def _tents(frequencies: FloatArray, padded_length: int) -> FloatArray:
+    """Return the shares (n_bins, K) of bins of a padded window that frequencies answer for."""
+    bins = np.arange(padded_length // 2) / padded_length
+    after = np.clip(np.searchsorted(frequencies, bins, side="right"), 1, len(frequencies) - 1)
+    share = (bins - frequencies[after - 1]) / (frequencies[after] - frequencies[after - 1])
+    tents = np.zeros((len(bins), len(frequencies)))
+    rows = np.arange(len(bins))
+    tents[rows, after - 1] = 1.0 - share
+    tents[rows, after] = share
+    return tents
+
+
+def _padded(lookback: int) -> int:
+    """Return how many samples a window is padded to: twice its length, and 2048 at least."""
+    return PADDED_LENGTH * max(1, -(-2 * lookback // PADDED_LENGTH))
+
+
+def spectral_features(rows: FloatArray, frequencies: FloatArray) -> FloatArray:
+    """Return the shares of power at frequencies, between which bins are shared out.
+
+    Parameters
+    ----------
+    rows : array of shape (N, length)
+    frequencies : array of shape (K,)
+
+    Returns
+    -------
+    array of shape (N, K)
+        They sum to one; zeros for a row that is constant.
+    """
+    padded_length = _padded(rows.shape[1])
+    tents = _tents(frequencies, padded_length)
+    blocks = np.array_split(rows, max(1, rows.shape[0] * padded_length // _BLOCK_VALUES))
+    return np.concatenate([normalized_periodogram(b, padded_length) @ tents for b in blocks])
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -33,12 +99,13 @@ class SpectralWeights:
 
     Parameters
     ----------
-    weight : array of shape (E, F)
-        Added to an expert's logit by all of the window's power at frequency ``k / (2 F)``, in
-        cycles per step, for ``k = 0 ... F - 1``.
+    weight : array of shape (E, K)
+        Added to an expert's logit by all of the window's power at a frequency; linear in between.
     bias : array of shape (E,)
     names : tuple of str
         Of the experts.
+    frequencies : array of shape (K,)
+        In cycles per step, increasing from 0 to one half.
 
     Raises
     ------
@@ -49,35 +116,38 @@ class SpectralWeights:
     --------
     >>> import numpy as np
     >>> from mixlin.experts import SpectralWeights
-    >>> SpectralWeights(np.zeros((2, 64)), np.zeros(2), ("mean", "naive")).padded_length
-    128
+    >>> low = np.array([[1.0, 0.0], [0.0, 0.0]])  # the first expert is for slow waves
+    >>> SpectralWeights(low, np.zeros(2), ("mean", "naive"), np.array([0.0, 0.5])).of(["naive"])
+    SpectralWeights(1 expert, 2 frequencies, b8fd98b6a8ec9ff3)
     """
 
     weight: FloatArray
     bias: FloatArray
     names: tuple[str, ...]
+    frequencies: FloatArray = field(default_factory=gate_frequencies)
 
     def __post_init__(self) -> None:
-        n = len(self.names)
-        if self.weight.ndim != 2 or len(self.weight) != n or self.bias.shape != (n,):
+        n, k = len(self.names), len(self.frequencies)
+        if self.weight.shape != (n, k) or self.bias.shape != (n,):
             raise ValueError(
-                f"a spectral gate of {n} experts has a weight of shape ({n}, n_bins) and a bias of "
-                f"shape ({n},); got {self.weight.shape} and {self.bias.shape}."
+                f"a spectral gate of {n} experts and {k} frequencies has a weight of shape "
+                f"({n}, {k}) and a bias of shape ({n},); got {self.weight.shape} and "
+                f"{self.bias.shape}."
             )
+        ends = self.frequencies[[0, -1]].tolist() if k > 1 else None
+        if ends != [0.0, 0.5] or not (np.diff(self.frequencies) > 0).all():
+            raise ValueError("frequencies must increase from 0 to 0.5 cycles per step.")
 
     def __repr__(self) -> str:
-        # a gate's parameters are told apart by how they print
-        content = hashlib.sha256(np.ascontiguousarray(self.weight).tobytes())
-        content.update(np.ascontiguousarray(self.bias).tobytes() + "\n".join(self.names).encode())
-        n_bins = self.weight.shape[1]
+        # parameters of gates are told apart by how they print
+        content = hashlib.sha256("\n".join(self.names).encode())
+        for array in (self.weight, self.bias, self.frequencies):
+            content.update(np.ascontiguousarray(array).tobytes())
+        n = len(self.names)
         return (
-            f"SpectralWeights({len(self.names)} experts, {n_bins} bins, {content.hexdigest()[:16]})"
+            f"SpectralWeights({n} expert{'s' if n > 1 else ''}, {len(self.frequencies)} "
+            f"frequencies, {content.hexdigest()[:16]})"
         )
-
-    @property
-    def padded_length(self) -> int:
-        """Samples of the padded window whose periodogram the weights are for."""
-        return 2 * int(self.weight.shape[1])
 
     def of(self, names: list[str]) -> SpectralWeights:
         """Return the weights of some of the experts, in the order given.
@@ -96,39 +166,34 @@ class SpectralWeights:
         if strangers:
             raise _refused(strangers)
         places = [known[name] for name in names]
-        return SpectralWeights(self.weight[places], self.bias[places], tuple(names))
+        return replace(self, weight=self.weight[places], bias=self.bias[places], names=tuple(names))
 
-    def at(self, lookback: int) -> tuple[FloatArray, int]:
-        """Return the weights on the bins of a window padded long enough.
+    def gate(self, lookback: int, top_k: int | None = None) -> Gate:
+        """Return the gate for windows of a length.
 
         Parameters
         ----------
         lookback : int
-
-        Returns
-        -------
-        weight : array of shape (E, padded_length / 2)
-            Between bins of the shorter transform where the window is longer than that allows.
-        padded_length : int
+        top_k : int, optional
+            Experts that get weight; all by default.
         """
-        n_bins = self.weight.shape[1]
-        finer = -(-lookback // n_bins)
-        if finer <= 1:
-            return self.weight, 2 * n_bins
-        places = np.arange(n_bins * finer) / finer
-        weight = np.stack([np.interp(places, np.arange(n_bins), row) for row in self.weight])
-        return weight, 2 * n_bins * finer
+        padded_length = _padded(lookback)
+        weight = self.weight @ _tents(self.frequencies, padded_length).T
+        layer = short_spectral_layer(weight, self.bias, lookback, padded_length)
+        some = None if top_k is None or top_k >= len(self.names) else top_k
+        return Gate(PeriodogramRouter(padded_length), (layer,), some)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a file that :meth:`load` reads, in float32.
+        """Write a file that :meth:`load` reads, weight and bias in float32.
 
         Parameters
         ----------
-        path : str or path
+        path : str or path-like
         """
         tensors = {
             "weight": np.ascontiguousarray(self.weight, dtype=np.float32),
             "bias": np.ascontiguousarray(self.bias, dtype=np.float32),
+            "frequencies": np.ascontiguousarray(self.frequencies),
         }
         save_file(tensors, path, {"format": _FORMAT, "names": json.dumps(self.names)})
 
@@ -138,7 +203,7 @@ class SpectralWeights:
 
         Parameters
         ----------
-        path : str or path
+        path : str or path-like
 
         Raises
         ------
@@ -151,11 +216,11 @@ class SpectralWeights:
                 if about.get("format") != _FORMAT:
                     raise ValueError(f"its format is {about.get('format')!r}, not {_FORMAT!r}")
                 names = tuple(str(name) for name in json.loads(about["names"]))
-                weight, bias = (
+                weight, bias, frequencies = (
                     np.asarray(file.get_tensor(name), dtype=np.float64)
-                    for name in ("weight", "bias")
+                    for name in ("weight", "bias", "frequencies")
                 )
-            return cls(weight, bias, names)
+            return cls(weight, bias, names, frequencies)
         except (safetensors.SafetensorError, ValueError, KeyError) as error:
             raise ValueError(
                 f"{os.fspath(path)} is no file of a spectral gate: {error}. Write one with "
@@ -220,9 +285,8 @@ class SpectralGate(ExpertGate):
     product. What it can't see is the order of things: a jump, a trend, and how fast a season
     changes, but for what these do to the spectrum.
 
-    Windows of up to half of the padded length the weights are for (1024 values for those that come
-    with the package) are transformed as they are. For longer ones, the weights are read off at
-    frequencies as much finer, so that all values count.
+    Windows are padded to twice their length, and to 2048 values at least. Weights are a function of
+    the frequency, so that one gate serves windows of any length; all their values count.
 
     Parameters
     ----------
@@ -266,11 +330,7 @@ class SpectralGate(ExpertGate):
     def gate(
         self, matrices: BankMatrices, lookback: int, horizon: int, top_k: int | None = None
     ) -> Gate:
-        own = self.weights_for(matrices.bank)
-        weight, padded_length = own.at(lookback)
-        layer = short_spectral_layer(weight, own.bias, lookback, padded_length)
-        some = None if top_k is None or top_k >= len(own.names) else top_k
-        return Gate(PeriodogramRouter(padded_length), (layer,), some)
+        return self.weights_for(matrices.bank).gate(lookback, top_k)
 
 
 GATES["spectral"] = SpectralGate

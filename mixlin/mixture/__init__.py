@@ -10,6 +10,7 @@ otherwise. The level is taken off and the base added on the host in float64; ``x
 """
 
 from .forward import Computed, Parts, compute, forward, predict_windows
+from .learned import LearnedPlan
 from .placement import Placed, place
 from .plan import FixedPlan, Plan, RolloutPlan
 from .prior import PriorPlan
@@ -19,6 +20,7 @@ from .rollout import Rollout, RolloutForecast, rollout_forecast
 __all__ = [
     "Computed",
     "FixedPlan",
+    "LearnedPlan",
     "Mixture",
     "Parts",
     "Placed",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from threading import RLock
 from typing import Any, NamedTuple
 
@@ -24,8 +24,10 @@ from ..experts import (
     default_bank,
     detect_periods,
     far_forecasts,
+    filled,
     fold_forecasts,
     period_experts,
+    variance_of_filling,
 )
 from ..experts.periods import SHORTEST_SERIES
 from ..layers import Layer
@@ -152,6 +154,10 @@ class PriorPlan(Plan):
     def __repr__(self) -> str:
         return f"PriorPlan({len(self.bank)} experts, {self.gate!r})"
 
+    @cached_property
+    def _gate_key(self) -> str:
+        return repr(self.gate.get_params())
+
     # -- mixtures --------------------------------------------------------------------------
 
     def mixture(
@@ -203,7 +209,7 @@ class PriorPlan(Plan):
 
         if mask is not None:
             return make()
-        key = (n, horizon, self.horizon, top_k, type(self.gate), repr(self.gate.get_params()))
+        key = (n, horizon, self.horizon, top_k, type(self.gate), self._gate_key)
         return _mixtures_of(bank).get(key, make)
 
     # -- forecasts -------------------------------------------------------------------------
@@ -237,7 +243,9 @@ class PriorPlan(Plan):
         rows = windows.reshape(-1, windows.shape[-1])
         out = np.empty((len(rows), horizon), dtype=dtype)
         for group in self._groups(rows):
-            out[group.rows] = group.in_units(self._points(group, horizon, backend))
+            steps = self._computed(group.values.shape[1], horizon)
+            points = self._points(group, steps, backend)[:, :horizon]
+            out[group.rows] = group.in_units(points)
         return out.reshape(*windows.shape[:2], horizon)
 
     def predictive(
@@ -258,30 +266,59 @@ class PriorPlan(Plan):
             found in the window stand last, with weight 0 where there is none.
         """
         rows = windows.reshape(-1, windows.shape[-1])
-        size = max(1, _BLOCK_FORECASTS // (horizon * (len(self.bank) + N_PERIOD_EXPERTS)))
         for group in self._groups(rows):
+            steps = self._computed(group.values.shape[1], horizon)
+            size = self._rows_at_a_time(steps)
             for at in range(0, len(group.rows), size):
                 some = group.part(slice(at, at + size))
-                found = self._details(some, horizon, backend)
+                found = self._details(some, steps, backend)
                 moving = np.where(some.constant, 0.0, some.unit)[:, None, None]
                 yield found._replace(
-                    rows=some.rows, means=some.in_units(found.means), spreads=found.spreads * moving
+                    rows=some.rows,
+                    means=some.in_units(found.means[:, :, :horizon]),
+                    spreads=found.spreads[:, :, :horizon] * moving,
                 )
+
+    def _rows_at_a_time(self, horizon: int) -> int:
+        """Return how many rows have the forecasts of all experts held."""
+        return max(1, _BLOCK_FORECASTS // (horizon * (len(self.bank) + N_PERIOD_EXPERTS)))
+
+    def _computed(self, n: int, horizon: int) -> int:
+        """Return how many steps are computed: shorter horizons are the start of the plan's."""
+        return max(horizon, self.horizon) if self._fits(n, self.horizon) else horizon
 
     def _groups(self, rows: npt.NDArray[np.floating]) -> Iterator[ContextGroup]:
         for group in grouped(rows, self.lookback):
+            if group.mask is not None:
+                group = self._without_gaps(group, group.mask)
             yield self._cleaned(group) if self.clean else group
 
+    def _without_gaps(self, group: ContextGroup, mask: npt.NDArray[np.bool_]) -> ContextGroup:
+        """Fill gaps for back-tests to read: by the expert that is best with straight lines there.
+
+        Forecasts do not read this: every expert fills gaps by itself.
+        """
+        steps = np.arange(len(mask))
+        lines = np.stack([np.interp(steps, steps[mask], row[mask]) for row in group.values])
+        best = self._weighed(self.bank, lines, mask, resolve("numpy"))[0].argmax(axis=1)
+        matrices = shared_matrices(self.bank)
+        out = np.empty_like(lines)
+        for expert in np.unique(best):
+            rows = best == expert
+            out[rows] = filled(matrices.precision(int(expert), len(mask)), lines[rows], mask)
+        return group._replace(values=out)
+
     def _cleaned(self, group: ContextGroup) -> ContextGroup:
-        seen = group.values if group.mask is None else group.values[:, group.mask]
-        center, deviation = seen.mean(axis=1), seen.std(axis=1)
+        values = group.values
+        center, deviation = values.mean(axis=1), values.std(axis=1)
         reach = _CLIP * deviation[:, None]
-        clipped = np.clip(group.values, center[:, None] - reach, center[:, None] + reach)
+        clipped = np.clip(values, center[:, None] - reach, center[:, None] + reach)
         best = self._weighed(self.bank, clipped, group.mask, resolve("numpy"))[0].argmax(axis=1)
-        values = group.values if group.mask is None else np.where(group.mask, group.values, np.nan)
+        if group.mask is not None:
+            values = np.where(group.mask, values, np.nan)
         cleaned = clean(values, shared_matrices(self.bank), best).values
         if group.mask is not None:
-            cleaned = np.where(group.mask, cleaned, 0.0)
+            cleaned = np.where(group.mask, cleaned, group.values)
         return group._replace(values=cleaned)
 
     def _periods(self, group: ContextGroup) -> FloatArray:
@@ -297,9 +334,10 @@ class PriorPlan(Plan):
         """Forecast a group in its units."""
         n = group.values.shape[1]
         if group.mask is not None or not self._fits(n, horizon):
+            size = self._rows_at_a_time(horizon)
             found = [
-                self._details(group.part(slice(i, i + 1)), horizon, backend, spreads=False)
-                for i in range(len(group.rows))
+                self._details(group.part(slice(i, i + size)), horizon, backend, spreads=False)
+                for i in range(0, len(group.rows), size)
             ]
             return np.concatenate([np.einsum("re,reh->rh", d.weights, d.means) for d in found])
         windows = group.values[:, None]
@@ -336,7 +374,7 @@ class PriorPlan(Plan):
             if spreads:
                 if scores is None:
                     scores = self._scores(bank, values, group.mask)
-                per_unit = self._error_spread(bank, n, group.mask, horizon)
+                per_unit = self._error_spread(bank, n, group.mask, horizon, kept)
                 spread[some, columns] = scores[:, :, None] * per_unit
 
         look(self.bank, np.arange(r), slice(E))
@@ -362,8 +400,7 @@ class PriorPlan(Plan):
         if folds is None:
             return np.ones((r, horizon))
         seen = np.ones(n, dtype=bool) if group.mask is None else group.mask
-        level = np.where(seen, group.values, 0.0).sum(axis=1, keepdims=True) / seen.sum()
-        values = np.where(seen, group.values - level, 0.0)
+        values = group.values - group.values.mean(axis=1, keepdims=True)
         E, steps = len(self.bank), np.array(folds.ahead)
         error = np.zeros((r, len(steps)))
         counted = np.zeros(len(steps))
@@ -430,37 +467,34 @@ class PriorPlan(Plan):
         test = self.gate if isinstance(self.gate, BacktestGate) else BacktestGate()
         folds = test.folds(n, self.horizon)
         seen = np.ones(n, dtype=bool) if mask is None else mask
-        center = np.where(seen, values, 0.0).sum(axis=1, keepdims=True) / seen.sum()
+        moves = values - values.mean(axis=1, keepdims=True)
         scores = None
         if folds is not None:
             scores = backtest_scores(
-                shared_matrices(bank),
-                folds,
-                test.power,
-                test.floor,
-                np.where(seen, values - center, 0.0),
-                seen,
+                shared_matrices(bank), folds, test.power, test.floor, moves, seen
             )
         if scores is None:  # nothing to test on: the spread of the values themselves
-            spread = np.where(seen, values - center, 0.0).std(axis=1, keepdims=True)
-            return np.broadcast_to(spread, (len(values), len(bank)))
+            return np.broadcast_to(moves.std(axis=1, keepdims=True), (len(values), len(bank)))
         return scores
 
     def _error_spread(
-        self, bank: ExpertBank, n: int, mask: npt.NDArray[np.bool_] | None, horizon: int
+        self,
+        bank: ExpertBank,
+        n: int,
+        mask: npt.NDArray[np.bool_] | None,
+        horizon: int,
+        logits: FloatArray,
     ) -> FloatArray:
         """Return the scale of errors at every step, for a score of one, (E, horizon)."""
         matrices = shared_matrices(bank)
         test = self.gate if isinstance(self.gate, BacktestGate) else BacktestGate()
         folds = test.folds(n, self.horizon)
-        variance = self._variance(matrices, n, mask, horizon)
+        variance = self._variance(matrices, n, mask, horizon, logits)
         if folds is None:
             return np.sqrt(variance / variance[:, :1])
         tested = matrices.predictors(folds.lookback, folds.ahead[-1], steps=folds.ahead).variance
-        spread: FloatArray = (
-            _ERROR_OF_MEAN * np.sqrt(variance) / np.sqrt(tested).mean(axis=1, keepdims=True)
-        )
-        return spread
+        scored = np.sqrt(tested).mean(axis=1, keepdims=True)
+        return np.asarray(_ERROR_OF_MEAN * np.sqrt(variance) / scored)
 
     def _variance(
         self,
@@ -468,14 +502,24 @@ class PriorPlan(Plan):
         n: int,
         mask: npt.NDArray[np.bool_] | None,
         horizon: int,
+        logits: FloatArray,
     ) -> FloatArray:
-        """Return the variance of every step, between known ones where there are very many."""
+        """Return the variance of every step; between known steps where there are very many."""
         if self._fits(n, horizon):
-            return matrices.predictors(n, horizon, mask=mask).variance
-        known = np.unique(np.geomspace(1, self._longest(n), _KNOWN_VARIANCES).astype(int))
-        variance = matrices.predictors(n, int(known[-1]), steps=known, mask=mask).variance
-        steps = np.minimum(np.arange(1, horizon + 1), known[-1])
-        return np.stack([np.interp(steps, known, v) for v in variance])
+            steps = np.arange(1, horizon + 1)
+        else:
+            steps = np.unique(np.geomspace(1, self._longest(n), _KNOWN_VARIANCES).astype(int))
+        known = matrices.predictors(n, int(steps[-1]), steps=steps)
+        variance = known.variance
+        if mask is not None:
+            variance = variance.copy()
+            for e in np.flatnonzero(np.isfinite(logits).any(axis=0)):
+                own = known.weights[:, e]
+                variance[e] += variance_of_filling(matrices.precision(int(e), n), own, mask)
+        if len(steps) == horizon:
+            return variance
+        asked = np.minimum(np.arange(1, horizon + 1), steps[-1])
+        return np.stack([np.interp(asked, steps, v) for v in variance])
 
     def _means(
         self,
@@ -488,23 +532,11 @@ class PriorPlan(Plan):
     ) -> FloatArray:
         """Return the forecasts of a bank's experts, (r, E, horizon)."""
         n = values.shape[1]
-        if not self._fits(n, horizon):
+        if mask is not None or not self._fits(n, horizon):
             return self._far_means(bank, values, mask, horizon, logits)
-        if mask is None:
-            mixture = self._mixture(bank, n, horizon)
-            windows = values[:, None]
-        else:  # rows are channels here, each with logits of its own
-            center = np.where(mask, values, 0.0).sum(axis=1) / mask.sum()
-            mixture = replace(
-                self._mixture(bank, n, horizon, mask),
-                normalization=Normalization("none"),
-                gate=Gate(ConstantRouter(), (_logits(logits),)),
-            )
-            windows = np.where(mask, values - center[:, None], 0.0)[None]
-        parts = forward(mixture, backend, windows, parts=True)
+        parts = forward(self._mixture(bank, n, horizon), backend, values[:, None], parts=True)
         assert isinstance(parts, Parts)
-        means = np.moveaxis(parts.experts, 3, 2).reshape(len(values), len(bank), horizon)
-        return means if mask is None else means + center[:, None, None]
+        return np.moveaxis(parts.experts, 3, 2).reshape(len(values), len(bank), horizon)
 
     def _far_means(
         self,
@@ -514,7 +546,7 @@ class PriorPlan(Plan):
         horizon: int,
         logits: FloatArray,
     ) -> FloatArray:
-        """Forecast further than matrices reach: by the kernels, for the experts that count."""
+        """Forecast by the kernels of the experts that count: past gaps, or very far ahead."""
         matrices = shared_matrices(bank)
         means = np.zeros((len(values), len(bank), horizon))
         for e in range(len(bank)):

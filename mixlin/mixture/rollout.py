@@ -280,7 +280,7 @@ def _continued(
     for _ in range(1, -(-n_steps // block.horizon)):
         windows = np.concatenate([windows, blocks[-1]], axis=1)[:, -lookback:]
         after = predict_windows(block, windows[:, None], backend)[:, 0]
-        blocks.append(_clamped(after, windows, rollout) if rollout.clamp else after)
+        blocks.append(clamped(after, windows, rollout) if rollout.clamp else after)
     if len(blocks) == 1:
         return blocks[0], weights
     return np.concatenate(blocks, axis=1)[:, :n_steps], weights
@@ -299,8 +299,20 @@ def _forecast_block(
     return forecast, host.gate(logits, block.gate.top_k, block.gate.temperature)
 
 
-def _clamped(forecast: FloatArray, windows: FloatArray, rollout: Rollout) -> FloatArray:
-    """Draw forecasts together to the spread of the windows they were made from."""
+def clamped(forecast: FloatArray, windows: FloatArray, rollout: Rollout) -> FloatArray:
+    """Draw forecasts together to the spread of the windows they were made from.
+
+    Parameters
+    ----------
+    forecast : array of shape (N, horizon)
+    windows : array of shape (N, lookback)
+    rollout : Rollout
+
+    Returns
+    -------
+    array of shape (N, horizon)
+        With their mean, and no larger standard deviation than the windows'.
+    """
     if forecast.shape[1] < 2 or windows.shape[1] < 2:
         return forecast
     mean = forecast.mean(axis=1, keepdims=True)

@@ -26,6 +26,7 @@ from .mixture_task import (
     MixtureTask,
     NothingToChooseOnError,
 )
+from .spectral import fit_spectral_layer
 from .window_source import WindowSource
 from .window_sums import DenseSums, WindowSums
 
@@ -50,6 +51,7 @@ __all__ = [
     "WindowSource",
     "WindowSums",
     "ZLoss",
+    "fit_spectral_layer",
     "single_expert",
     "single_threaded",
     "solve_linear",

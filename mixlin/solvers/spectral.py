@@ -170,8 +170,9 @@ class _At(NamedTuple):
 class _Fit:
     """The cost of a change of the layer, in coordinates in which its curvature is about one.
 
-    A change is ``Q (d * v)``: Q has the principal directions of the rows, and d falls with how
-    much they vary and with how rarely an expert is asked for.
+    Were rows and targets independent, the curvature would be the product of two: that of the rows'
+    second moments, and that of the targets as shares, ``E[diag(t) - t t']``. A change is
+    ``Q (d * v) U'``, with the principal directions of the two.
 
     Parameters
     ----------
@@ -192,12 +193,14 @@ class _Fit:
         weight: FloatArray,
         ridge: float,
     ) -> None:
-        variance, self._directions = np.linalg.eigh((rows * weight[:, None]).T @ rows)
-        self._rows = rows @ self._directions
-        self._base, self._weight, self._ridge = base, weight[:, None], ridge
+        self._base, self._weight = base, weight[:, None]
         self._targets = targets * self._weight
-        share = self._weight.T @ (targets * (1.0 - targets))
-        self._unit = 1.0 / np.sqrt(np.maximum(variance, 0.0)[:, None] * share + ridge)
+        moments, self._directions = np.linalg.eigh((rows * self._weight).T @ rows)
+        shares = np.diag(self._targets.sum(axis=0)) - targets.T @ self._targets
+        curvature, self._contrasts = np.linalg.eigh(shares)
+        self._rows = rows @ self._directions
+        data = np.maximum(moments, 0.0)[:, None] * np.maximum(curvature, 0.0)
+        self._unit = 1.0 / np.sqrt(data + ridge)
         self._pull = ridge * self._unit**2
 
     def change(self, max_iter: int, tolerance: float) -> FloatArray:
@@ -214,13 +217,16 @@ class _Fit:
         done = minimize(cost, begin, jac=True, method="L-BFGS-B", options=options)
         v = np.asarray(done.x).reshape(shape)
         # the cost is known to 16 digits, which settles v to 8; its gradient settles the others
-        here, steps = self._at(v), 0
-        while np.abs(here.slope).max() > tolerance and steps < _NEWTON_STEPS:
-            further = v - self._solved(here)
-            there, steps = self._at(further), steps + 1
-            if not np.linalg.norm(there.slope) < np.linalg.norm(here.slope):
+        here = self._at(v)
+        for _ in range(_NEWTON_STEPS):
+            if np.abs(here.slope).max() <= tolerance:
                 break
-            v, here = further, there
+            step, length = self._solved(here), 1.0
+            there = self._at(v - step)
+            while np.linalg.norm(there.slope) >= np.linalg.norm(here.slope) and length > 1e-3:
+                length /= 2
+                there = self._at(v - length * step)
+            v, here = v - length * step, there
         if np.abs(here.slope).max() > tolerance:
             warnings.warn(
                 f"the gate was fitted to a gradient of {np.abs(here.slope).max():.1e} instead of "
@@ -228,25 +234,31 @@ class _Fit:
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        return np.asarray(self._directions @ (self._unit * v))
+        return np.asarray(self._directions @ (self._unit * v) @ self._contrasts.T)
+
+    def _logits(self, v: FloatArray) -> FloatArray:
+        """Return what v adds to logits (N, E)."""
+        return np.asarray(self._rows @ ((self._unit * v) @ self._contrasts.T))
+
+    def _backwards(self, slope: FloatArray) -> FloatArray:
+        """Return the derivative by v from that by logits."""
+        return np.asarray(self._unit * ((self._rows.T @ slope) @ self._contrasts))
 
     def _at(self, v: FloatArray) -> _At:
-        logits = self._base + self._rows @ (self._unit * v)
+        logits = self._base + self._logits(v)
         logits -= logits.max(axis=1, keepdims=True)
         gates = np.exp(logits)
         total = gates.sum(axis=1, keepdims=True)
         cost = float((self._weight * np.log(total)).sum() - (self._targets * logits).sum())
         gates *= self._weight / total
-        slope = self._unit * (self._rows.T @ (gates - self._targets)) + self._pull * v
+        slope = self._backwards(gates - self._targets) + self._pull * v
         return _At(cost + 0.5 * float((self._pull * v * v).sum()), slope, gates)
 
     def _curved(self, here: _At, v: FloatArray) -> FloatArray:
         """Return the product of the second derivative with v."""
-        moved = self._rows @ (self._unit * v)
+        moved = self._logits(v)
         mean = (here.gates * moved).sum(axis=1, keepdims=True) / np.maximum(self._weight, _TINY)
-        return np.asarray(
-            self._unit * (self._rows.T @ (here.gates * (moved - mean))) + self._pull * v
-        )
+        return self._backwards(here.gates * (moved - mean)) + self._pull * v
 
     def _solved(self, here: _At) -> FloatArray:
         """Return the step of Newton's method, by conjugate gradients."""

@@ -89,6 +89,14 @@ def backtest(rng, channels, lookback, n_experts):
     return one_layer(rng, channels, lookback, n_experts, evidence=evidence)
 
 
+def backtest_of_a_bank(rng, channels, lookback, n_experts):
+    experts = rng.normal(size=(n_experts, lookback // 2, 6))
+    ahead = tuple(range(1, lookback // 10, max(1, lookback // 60)))[:6]
+    options = {"step": lookback // 20, "ahead": ahead, "floor": 1e-3, "power": 0.5}
+    evidence = (Evidence("backtest", experts[..., : len(ahead)], 1.0, **options),)
+    return one_layer(rng, channels, lookback, n_experts, evidence=evidence)
+
+
 def residual_block_before(rng, channels, lookback, n_experts):
     block = Block((layer(rng, 1, lookback, 64, "relu"), layer(rng, 1, 64, lookback)), residual=True)
     return one_layer(rng, channels, lookback, n_experts) | {"pre": (block,)}
@@ -125,6 +133,7 @@ OTHERS = {
     "top 1 per step": the_best_per_step,
     "energy": energy,
     "backtest": backtest,
+    "backtest of a bank": backtest_of_a_bank,
     "residual block before": residual_block_before,
     "gelu layer before": gelu_layer_before,
     "channels mixed before": channels_mixed_before,

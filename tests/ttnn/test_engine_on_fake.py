@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mixlin.backends import BackendMemoryError, BackendNotAvailableError, resolve
-from mixlin.backends.ttnn_backend import TtnnBackend, products
+from mixlin.backends.ttnn_backend import TtnnBackend, matrices, products
 from mixlin.backends.ttnn_backend.tiles import BUCKETS, bucket
 from mixlin.mixture import predict_windows
 from tests.engines import assert_close
@@ -57,6 +57,19 @@ def test_a_replayed_forecast_is_the_one_that_was_not_recorded(faked, name, optio
 
     for rows in (slice(None), slice(1, 3), np.arange(80) % 5, slice(None), slice(4, None)):
         np.testing.assert_array_equal(forecast(traced, rows), forecast(plain, rows))
+
+
+@pytest.mark.parametrize("options", TRACED)
+@pytest.mark.parametrize("name", ["top_k", "backtest_of_far_steps", "channel_weights"])
+def test_a_replay_with_scores_and_one_without_are_two(faked, name, options):
+    mixture, X, _ = build_case(name)
+    plain, traced = faked("float32", on=FakeTtnn()), faked("float32", *options)
+    expected, scores = predict_windows(mixture, X, plain, scores=True)
+    for rows in (slice(None), slice(1, 3), np.arange(80) % 5):
+        found = predict_windows(mixture, X[rows], traced, scores=True)
+        np.testing.assert_array_equal(found[0], expected[rows])
+        np.testing.assert_array_equal(found[1], scores[rows])
+        np.testing.assert_array_equal(predict_windows(mixture, X[rows], traced), expected[rows])
 
 
 @pytest.mark.parametrize("options", TRACED)
@@ -431,6 +444,22 @@ def test_a_long_horizon_has_its_inputs_weighed(faked):
         names[horizon] = calls.names
     assert "concat" in names[720]
     assert "concat" not in names[24]
+
+
+@pytest.mark.parametrize("options", [{}, {"floor": 0.2}, {"power": 0.5}, {"power": 0.7}])
+def test_folds_of_many_products_are_scored_as_those_of_one(faked, monkeypatch, options):
+    x, w, ahead = draw(5, 2, 80), draw(6, 20, 4) / 4, (1, 2, 5, 9)
+    expected = resolve("numpy").backtest(x, w, 3, ahead, **options)
+    for most in (8192, 60, 1):
+        monkeypatch.setattr(matrices, "_FOLD_COLUMNS", most)
+        backend = faked("float32", on=FakeTtnn())
+        (rows,) = backend.upload(x)
+        calls, tile = calls_of(
+            backend,
+            lambda b=backend, r=rows: b.backtest(r, b.put(w), 3, ahead, **options),
+        )
+        assert_close(backend.get(tile), expected, 1e-5)
+        assert (calls.names.count("abs") == 1) == (most == 8192)
 
 
 @pytest.mark.parametrize("gate", ["per step", "top 1 per step"])

@@ -101,6 +101,18 @@ OPERATIONS = {
     "concat": ("concat", ([X, draw(N, C, 5), draw(N, C, 32)],), {}),
     "reshape": ("reshape", (X, (N, C, 5, 8)), {}),
     "reshape, channels": ("reshape", (X, (N, 1, C * K)), {}),
+    "penalize": ("penalize", (draw(N, C, E), [(LOSSES, 2.0), (LOSSES, 0.5)]), {}),
+    "penalize, steps": ("penalize", (draw(N, C, 6, E), [(LOSSES, 1.0)]), {}),
+    "backtest, far steps": ("backtest", (X, weights(E, 11, 3), 3, (1, 5, 9)), {}),
+    "backtest, floor": ("backtest", (X, weights(E, 11, 4), 3), {"floor": 0.3}),
+    **{
+        f"backtest, power {power}": (
+            "backtest",
+            (X, weights(E, 11, 3), 2, (2, 3, 8)),
+            {"floor": 0.2, "power": power},
+        )
+        for power in (0.5, 0.7, 2.0)
+    },
 }
 
 

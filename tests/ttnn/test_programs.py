@@ -183,6 +183,17 @@ def test_the_programs_of_other_mixtures_are_counted(planned, gate, channels):
     assert not {"Untilize", "Tilize", "UntilizeWithUnpadding", "TilizeWithValPadding"} & set(names)
 
 
+@pytest.mark.parametrize("gate", ["one layer", "backtest", "backtest of a bank"])
+@pytest.mark.parametrize("n_experts", [4, 40])
+def test_the_programs_of_scores_are_counted(planned, gate, n_experts):
+    mixture, backend = build(gate, 7, HORIZON, n_experts), planned()
+    X = draw(8, 7, LOOKBACK)
+    plain = capture(lambda: predict_windows(mixture, X, backend)).names
+    run = lambda: predict_windows(mixture, X, backend, scores=True)  # noqa: E731
+    names = count(f"{n_experts} experts, {gate}, with scores", 7, backend, run)
+    assert names == [*plain, "Concat"]
+
+
 def test_the_programs_of_a_power_spectrum_are_counted(planned):
     backend = planned()
     X = draw(8, 7, LOOKBACK)
@@ -208,6 +219,17 @@ def test_rows_go_up_once_and_come_down_once(planned, name):
     # weights are there already; columns, scales and features travel together
     assert found == ["up", *["op"] * (len(found) - 2), "down"]
     assert len(found) > 2
+
+
+@pytest.mark.parametrize("name", ["window_gates", "channel_weights", "backtest_of_far_steps"])
+def test_scores_come_down_with_the_forecasts(planned, name):
+    mixture, X, inputs = build_case(name)
+    backend = planned()
+    predict_windows(mixture, X, backend, **inputs, scores=True)
+    with backend._tt.record() as events, host_forbidden_between_transfers(backend):
+        predict_windows(mixture, X, backend, **inputs, scores=True)
+    found = kinds(events)
+    assert found == ["up", *["op"] * (len(found) - 2), "down"]
 
 
 def test_a_tensor_that_travels_in_between_would_be_seen(planned):
