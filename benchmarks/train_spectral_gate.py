@@ -34,7 +34,7 @@ from mixlin.experts import BankMatrices, ExpertBank, default_bank
 from mixlin.experts.gating import BacktestGate, backtest_scores
 from mixlin.experts.spectral_gate import (
     GATE_FILE,
-    PADDED_LENGTH,
+    LONGEST_WAVE,
     SpectralWeights,
     gate_frequencies,
     spectral_features,
@@ -63,8 +63,8 @@ class Setting:
         Every series gives a context of each length: its newest values.
     horizon : int
         Folds are those of forecasts as far as this.
-    padded_length : int
-        Of the windows whose bins are the lowest frequencies that the gate tells apart.
+    longest_wave : int
+        In steps, that the gate tells from a constant.
     ridge, exponent : float
     experts : tuple of str, optional
         Names; all of the default bank by default.
@@ -72,9 +72,9 @@ class Setting:
 
     seed: int = 1234
     per_family: int = 300
-    lengths: tuple[int, ...] = (48, 96, 192, 384, 768, 1024)
+    lengths: tuple[int, ...] = (48, 96, 192, 384, 768, 1024, 2048)
     horizon: int = 96
-    padded_length: int = PADDED_LENGTH
+    longest_wave: int = LONGEST_WAVE
     ridge: float = 1e-7
     exponent: float = BacktestGate().exponent
     experts: tuple[str, ...] | None = None
@@ -85,13 +85,13 @@ class Setting:
 
     @property
     def frequencies(self) -> FloatArray:
-        return gate_frequencies(self.padded_length)
+        return gate_frequencies(self.longest_wave)
 
 
 SMALL = Setting(
     per_family=8,
     lengths=(64, 128),
-    padded_length=256,
+    longest_wave=256,
     ridge=1e-4,
     experts=tuple(default_bank().names[::8]),
 )

@@ -13,7 +13,7 @@ families
     series. Naive errors below a thousandth of the deviation of a context count as that.
 ltsf
     The long-horizon benchmark: every test window, standardized by the training rows, contexts of
-    the newest 1024 values or all there are. Beside it repeating the last value, and published
+    the newest 2048 values or all there are. Beside it repeating the last value, and published
     zero-shot figures.
 coverage
     Shares of values inside the 80 % and 95 % intervals, per quarter of the horizon, on windows

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mixlin.metrics import coverage, pinball
+from mixlin.superlinear import LONGEST_CONTEXT
 
 from .families import training
 from .zero_shot_windows import Contexts, FloatArray, corrupt, windows
@@ -122,7 +123,7 @@ class Intervals(NamedTuple):
 def score_families(
     forecast: Forecast,
     families: Any = training,
-    context: int = 1024,
+    context: int = LONGEST_CONTEXT,
     horizon: int = 96,
     per_family: int = 200,
     names: Sequence[str] | None = None,
@@ -165,7 +166,7 @@ def score_ltsf(
     horizon: int,
     split: str = "test",
     n_windows: int | None = None,
-    context: int = 1024,
+    context: int = LONGEST_CONTEXT,
 ) -> Accuracy:
     """Score a forecast on a benchmark file, block by block.
 

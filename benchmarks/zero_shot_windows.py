@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mixlin.backtesting.spans import read_spans
+from mixlin.superlinear import LONGEST_CONTEXT
 
 from .families.draws import Draws
 
@@ -65,7 +66,11 @@ class Windows:
 
 
 def windows(
-    name: str, horizon: int, split: str = "test", n_windows: int | None = None, context: int = 1024
+    name: str,
+    horizon: int,
+    split: str = "test",
+    n_windows: int | None = None,
+    context: int = LONGEST_CONTEXT,
 ) -> Windows:
     """Cut a span of a benchmark file into windows.
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils import Bunch, Tags
+from sklearn.base import clone
+from sklearn.utils import Bunch, Tags, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -18,6 +19,7 @@ from .backends import Backend, resolve
 from .base import BaseForecaster, Training
 from .base.contexts import Request, read_request
 from .experts import BacktestGate, ExpertBank, ExpertGate, default_bank, named_gate
+from .gates import is_count
 from .intervals import check_quantiles, student_mixture_quantiles
 from .mixture import Parts, Plan, PriorPlan, Rollout, RolloutPlan, forward, rollout_forecast
 from .mixture.contexts import rounded_length
@@ -25,6 +27,7 @@ from .mixture.plan import by_length
 from .mixture.prior import PERIOD_EXPERT_NAMES
 from .persistence import register_record
 from .pretrained import Pretrained, as_pretrained, read_superlinear, write_superlinear
+from .superlinear_training import TRAININGS, LearningTask, learn
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -51,8 +54,9 @@ class SuperLinearForecaster(BaseForecaster):
     Parameters
     ----------
     lookback : int, optional
-        Values that a forecast reads at most. Series: 2048 by default. Windows: all columns by
-        default; a smaller one reads the last columns.
+        Values that a forecast reads at most. Series: 2048 by default, with ``training`` at most
+        ``min(336, n_rows // 3)``. Windows: all columns by default; a smaller one reads the last
+        columns.
     horizon : int, optional
         Steps to forecast. Needed for series; taken from ``y`` for windows. ``predict`` takes any
         other.
@@ -63,8 +67,12 @@ class SuperLinearForecaster(BaseForecaster):
         How experts are weighed on a window: "backtest" by their errors inside it, "evidence" by
         how probable they make it, "spectral" by its periodogram. "auto" is "backtest", and for
         published weights the gate that comes with them.
-    training : None
-        None learns nothing.
+    training : {None, "router", "experts", "two-stage", "full"}, default=None
+        What ``fit`` learns. None: nothing. "router": a gate on the spectrum, by the errors that
+        experts make on the training data. "experts": their matrices, by ridge regression on the
+        data resampled to each expert's period, shrunk towards what the expert is without data.
+        "two-stage": the experts, then the gate. "full": from there both, by gradient descent with
+        torch.
     top_k : int, None or "auto", default="auto"
         Experts of the bank that get weight in a window; None for all. "auto" is 32, and for
         published weights the number that comes with them.
@@ -80,7 +88,7 @@ class SuperLinearForecaster(BaseForecaster):
     backend : str or Backend, optional
         Engine of ``predict``; by default that of the configuration, else "numpy".
     random_state : int, RandomState instance or None
-        Not used where nothing is learnt.
+        Of training by gradient descent.
 
     Attributes
     ----------
@@ -93,7 +101,9 @@ class SuperLinearForecaster(BaseForecaster):
         The training series' last rows, fewer for a short one; a list for many series.
     cutoff_, freq_ : object
         Last label and frequency of the training index, None for arrays.
-    plan_ : mixlin.mixture.PriorPlan or mixlin.mixture.RolloutPlan
+    history_ : list of dict
+        What was tried in training, with errors; empty without.
+    plan_ : mixlin.mixture.PriorPlan, mixlin.mixture.LearnedPlan or mixlin.mixture.RolloutPlan
 
     References
     ----------
@@ -116,7 +126,7 @@ class SuperLinearForecaster(BaseForecaster):
         **BaseForecaster._parameter_constraints,
         "bank": [ExpertBank, Pretrained, None],
         "gate": [str, ExpertGate],
-        "training": [None],
+        "training": [StrOptions(set(TRAININGS)), None],
         "top_k": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
         "auto_period": ["boolean"],
         "clean": ["boolean"],
@@ -175,8 +185,10 @@ class SuperLinearForecaster(BaseForecaster):
         )
 
     @property
-    def _longest_context(self) -> int:  # type: ignore[override]
-        """Steps of a series that are kept and read at most."""
+    def _longest_context(self) -> int | None:  # type: ignore[override]
+        """Steps of a series that are read at most; None where a lookback is learnt for."""
+        if self.training is not None:
+            return None
         block = self.bank.block.lookback if isinstance(self.bank, Pretrained) else LONGEST_CONTEXT
         rollout = self._rollout()
         return block if rollout is None else _read_at_most(block, rollout)
@@ -192,17 +204,33 @@ class SuperLinearForecaster(BaseForecaster):
 
     def _learn(self, training: Training, *, update: bool) -> dict[str, Any]:
         n_channels = (training.series or training.windows)[0].shape[1]  # type: ignore[index]
-        return self._fitted(self._plan(training.lookback, training.horizon, n_channels))
+        if self.training is None:
+            return self._fitted(self._plan(training.lookback, training.horizon, n_channels))
+        if isinstance(self.bank, Pretrained) or self.resampling is True:
+            raise ValueError(
+                f"training={self.training!r} starts from prior experts that read the newest "
+                "values; leave bank and resampling at what they are by default, or use "
+                "training=None."
+            )
+        task = LearningTask(
+            bank=default_bank() if self.bank is None else self.bank,
+            gate=None if self.gate == "auto" else clone(named_gate(self.gate)),
+            top_k=TOP_K if isinstance(self.top_k, str) else self.top_k,
+            auto_period=self.auto_period,
+            clean=self.clean,
+            random_state=check_random_state(self.random_state),
+        )
+        learned = learn(self.training, training, task)
+        return self._fitted(learned.plan, learned.history)
 
-    def _fitted(self, plan: Plan) -> dict[str, Any]:
-        names: Sequence[str]
-        if isinstance(self.bank, Pretrained):
-            names = self.bank.expert_names
+    def _fitted(self, plan: Plan, history: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+        if isinstance(plan, PriorPlan):
+            names = [*plan.bank.names, *PERIOD_EXPERT_NAMES]
+        elif isinstance(self.bank, Pretrained):
+            names = list(self.bank.expert_names)
         else:
             names = (default_bank() if self.bank is None else self.bank).names
-        if isinstance(plan, PriorPlan):
-            names = [*names, *PERIOD_EXPERT_NAMES]
-        return {"plan_": plan, "expert_names_": list(names)}
+        return {"plan_": plan, "expert_names_": names, "history_": history or []}
 
     def _plan(self, lookback: int, horizon: int, n_channels: int | None) -> Plan:
         rollout = self._rollout()
@@ -213,7 +241,8 @@ class SuperLinearForecaster(BaseForecaster):
                 block = replace(block, gate=replace(block.gate, top_k=self.top_k))
             assert rollout is not None
             return RolloutPlan(lookback, horizon, n_channels, rollout=rollout, fixed=block)
-        gate = BacktestGate() if self.gate == "auto" else named_gate(self.gate)
+        # a copy: what is set later must not change what was fitted
+        gate = BacktestGate() if self.gate == "auto" else clone(named_gate(self.gate))
         plan = PriorPlan(
             lookback,
             horizon,
@@ -292,10 +321,17 @@ class SuperLinearForecaster(BaseForecaster):
         >>> model.forecast_arrays([np.ones(30), np.tile([0.0, 5.0], 20)], 2).round().tolist()
         [[1.0, 1.0], [0.0, 5.0]]
         """
+        if not is_count(horizon) or horizon < 1:
+            raise ValueError(f"horizon must be an integer of at least 1; got {horizon!r}.")
         plan = vars(self).get("plan_")
         if plan is None:
             self._validate_params()
-            plan = self._plan(self.lookback or self._longest_context, int(horizon), None)
+            if self.training is not None:
+                raise ValueError(
+                    f"training={self.training!r} learns from a series; call fit first, or use "
+                    "training=None."
+                )
+            plan = self._plan(self.lookback or self._longest_context or 1, int(horizon), None)
         backend = resolve(self.backend)
         levels = None if quantiles is None else check_quantiles(quantiles)
         kept = [np.asarray(x, dtype=np.float64)[-plan.lookback :] for x in series]
@@ -387,8 +423,8 @@ class SuperLinearForecaster(BaseForecaster):
         Returns
         -------
         array of shape (n_windows, horizon, n_channels, n_experts)
-            In data units; weighed by :meth:`gate_weights` they sum to the forecast. Zero for the
-            experts of a period where none was found.
+            In data units; weighed by :meth:`gate_weights` they sum to the forecast. The last value
+            for the experts of a period where none was found.
         """
         return np.ascontiguousarray(np.moveaxis(self._inside(X, timestamps)[1], 3, 1))
 
@@ -525,7 +561,7 @@ class SuperLinearForecaster(BaseForecaster):
         bank = read_superlinear(source, config, compat=compat, revision=revision)
         block = bank.block
         made = cls(horizon=block.horizon, bank=bank, backend=backend)
-        plan = made._plan(made._longest_context, block.horizon, None)
+        plan = made._plan(made._longest_context or block.lookback, block.horizon, None)
         state = {
             **made._fitted(plan),
             "lookback_": plan.lookback,

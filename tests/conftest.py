@@ -92,7 +92,12 @@ def missing_extra(error):
     return None
 
 
-TORCH_MODULES = {"torch_backend.py", "gradient.py", "gradient_batches.py"}
+TORCH_MODULES = {
+    "torch_backend.py",
+    "torch_products.py",
+    "gradient.py",
+    "gradient_batches.py",
+}
 
 
 class DoctestsWithoutExtras:

@@ -225,7 +225,7 @@ def test_contexts_are_all_there_is_where_that_is_less():
 @pytest.mark.data("national_illness.csv")
 def test_spans_keep_targets_inside():
     train = windows("ETTh1", 96, "train")
-    assert [train.starts[0], train.starts[-1]] == [1024, 8640 - 96]
+    assert [train.starts[0], train.starts[-1]] == [2048, 8640 - 96]
     some = windows("ETTh1", 96, "validation", 10)
     assert [len(some.starts), some.starts[0], some.starts[-1]] == [10, 8640, 11520 - 96]
     assert sum(len(targets) for _, targets in some.blocks(15)) == some.n_series == 70

@@ -17,6 +17,7 @@ from sklearn.utils.estimator_checks import check_estimator, parametrize_with_che
 
 import mixlin
 from mixlin.base import BaseForecaster
+from mixlin.experts import BacktestGate, default_bank
 from mixlin.routing import SpectralRouter
 from mixlin.solvers import AlternatingSolver, GradientSolver
 
@@ -53,6 +54,7 @@ def variants() -> list[BaseEstimator]:
         mixlin.DLinearForecaster(kernel_size=3, normalization="last"),
         mixlin.RLinearForecaster(fit_intercept=True),
         *mixtures(),
+        *zero_shot(),
     ]
     return made
 
@@ -65,6 +67,16 @@ def mixtures() -> list[BaseEstimator]:
         cls(base="nlinear", n_experts=2, top_k=1, backend="numpy"),
         cls(base="rlinear", alpha=0, scale="std", random_state=0),
         cls(n_experts=1, base="rlinear"),
+    ]
+
+
+def zero_shot() -> list[BaseEstimator]:
+    cls, few = mixlin.SuperLinearForecaster, default_bank()[::9]
+    return [
+        cls(bank=few, top_k=None),
+        cls(bank=few, gate="evidence", top_k=2),
+        cls(bank=few, gate=BacktestGate(exponent=5.0, evidence=2.0), auto_period=False),
+        cls(bank=few, clean=True, backend="numpy"),
     ]
 
 

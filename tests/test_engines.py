@@ -96,6 +96,11 @@ def fitted(name, params, individual, many, level=0.0):
     return model.fit(windows[:, :LOOKBACK], windows[:, LOOKBACK:])
 
 
+def plain(name):
+    """Return parameters for tests that any settings will do for: of 127 experts an eighth."""
+    return (("bank", FEW),) if name == "SuperLinearForecaster" else ()
+
+
 def unseen(many, level=0.0):
     test = series(level)[24 * 7 * 6 :]
     windows = np.lib.stride_tricks.sliding_window_view(test, LOOKBACK, axis=0)[::7]
@@ -139,6 +144,26 @@ def test_forecasts_of_windows_equal_those_of_numpy(engine, name, params, level):
     few = params.get("top_k") == 2
     actual, expected = on(engine, model).predict(X), model.predict(X)
     assert_same_forecasts(engine, actual, expected, level, chosen=few)
+
+
+@pytest.mark.parametrize("params", [{}, {"gate": "evidence", "clean": True}], ids=["", "evidence"])
+def test_contexts_of_any_length_with_gaps_are_forecast_alike(engine, params):
+    model = fitted("SuperLinearForecaster", (("bank", FEW), *params.items()), False, True)
+    holes = np.array(series()[-LOOKBACK:])
+    holes[:40, 1] = holes[60:75] = holes[-3:, 2] = np.nan
+    contexts = [holes, series()[-50:], series()[-3:], series()[-400:]]
+    other = on(engine, model)
+    for horizon in (5, HORIZON, 3 * HORIZON):
+        expected = model.predict(contexts, horizon=horizon)
+        for actual, reference in zip(
+            other.predict(contexts, horizon=horizon), expected, strict=True
+        ):
+            unit = reference.std(axis=0) + series()[-LOOKBACK:].std(axis=0)
+            assert actual.shape == reference.shape
+            assert (np.abs(actual - reference).max(axis=0) <= engine.fitted * unit).all()
+    actual, expected = other.predict_interval(holes), model.predict_interval(holes)
+    unit = np.ptp(expected, axis=2).max(axis=0)
+    assert (np.abs(actual - expected).max(axis=(0, 2)) <= engine.chosen * unit).all()
 
 
 @pytest.mark.parametrize("which", ZERO_SHOT)
@@ -195,7 +220,7 @@ def test_forecasts_by_the_calendar_equal_those_of_numpy(engine, which, base, ind
 
 @pytest.mark.parametrize(("name", "individual"), SHARING)
 def test_series_are_continued_alike(engine, name, individual):
-    model = fitted(name, (), individual, True)
+    model = fitted(name, plain(name), individual, True)
     other = on(engine, model)
     assert_same_forecasts(engine, other.predict()[None], model.predict()[None])
     contexts = [series()[:200], series()[-300:-50]]
@@ -204,15 +229,15 @@ def test_series_are_continued_alike(engine, name, individual):
     actual, expected = other.predict_interval(contexts[0]), model.predict_interval(contexts[0])
     for side in (0, 1):
         assert_same_forecasts(engine, actual[None, ..., side], expected[None, ..., side])
-    assert other.score(series()[-300:]) == pytest.approx(
-        model.score(series()[-300:]), abs=10 * engine.fitted
+    assert other.score(series()[-200:]) == pytest.approx(
+        model.score(series()[-200:]), abs=10 * engine.fitted
     )
 
 
 @pytest.mark.parametrize("many", [True, False])
 @pytest.mark.parametrize("name", FORECASTERS)
 def test_forecasts_have_the_dtype_of_their_windows(engine, name, many):
-    model = fitted(name, (), False, many, 1e3)
+    model = fitted(name, plain(name), False, many, 1e3)
     X = unseen(many, 1e3).astype(np.float32)
     expected = model.predict(X.astype(np.float64))
     actual = on(engine, model).predict(X)
@@ -225,14 +250,14 @@ def test_forecasts_have_the_dtype_of_their_windows(engine, name, many):
 
 @pytest.mark.parametrize("name", FORECASTERS)
 def test_a_horizon_may_be_shortened(engine, name):
-    model = on(engine, fitted(name, (), False, True))
+    model = on(engine, fitted(name, plain(name), False, True))
     X = unseen(True)
     assert (model.predict(X, horizon=5) == model.predict(X)[:, :5]).all()
 
 
 @pytest.mark.parametrize(("name", "individual"), [s for s in SHARING if s[1] != "partial"])
 def test_neighbors_do_not_matter(engine, name, individual):
-    model = on(engine, fitted(name, (), individual, True))
+    model = on(engine, fitted(name, plain(name), individual, True))
     X = unseen(True)
     expected = model.predict(X)
     others = X[::-1] * 1e4
@@ -245,7 +270,7 @@ def test_neighbors_do_not_matter(engine, name, individual):
 @pytest.mark.parametrize("many", [True, False])
 @pytest.mark.parametrize("name", FORECASTERS)
 def test_missing_values_are_refused(engine, name, many, bad):
-    model = on(engine, fitted(name, (), False, many))
+    model = on(engine, fitted(name, plain(name), False, many))
     X = unseen(many)
     model.predict(X)
     X[3, LOOKBACK // 2] = bad

@@ -124,7 +124,7 @@ def choosing(request, monkeypatch):
     where = numpy_backend
     if request.param != "numpy":
         pytest.importorskip("torch", reason="torch is not installed")
-        from mixlin.backends import torch_backend as where
+        from mixlin.backends import torch_products as where
     backend = resolve(request.param)
     return lambda form: monkeypatch.setattr(where, "cheapest", FORMS[form]) or backend
 

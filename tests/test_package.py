@@ -78,7 +78,8 @@ ROWS = (
     ("base",),
     ("linear", "state_dicts", "pretrained"),
     ("linear_family",),
-    ("mole", "superlinear"),
+    ("mole", "superlinear_training"),
+    ("superlinear",),
     ("zero_shot",),
     ("estimators",),
     ("inspection",),
@@ -215,6 +216,7 @@ CORE = {"mixlin"} | {
 }
 TORCH_FILES = {
     "backends/torch_backend.py",
+    "backends/torch_products.py",
     "solvers/gradient.py",
     "solvers/gradient_batches.py",
 }

@@ -38,6 +38,7 @@ from .mixture_cases import (
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 torch_backend = pytest.importorskip("mixlin.backends.torch_backend")
+torch_products = pytest.importorskip("mixlin.backends.torch_products")
 
 NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 
@@ -247,9 +248,9 @@ def test_rows_that_read_few_and_rows_that_read_all_do_not_mind_each_other(monkey
     g = backend.put(g)
     calls = []
     for form in ("_selected", "_dense"):
-        run = getattr(torch_backend, form)
+        run = getattr(torch_products, form)
         monkeypatch.setattr(
-            torch_backend, form, lambda x, *rest, run=run: calls.append(len(x)) or run(x, *rest)
+            torch_products, form, lambda x, *rest, run=run: calls.append(len(x)) or run(x, *rest)
         )
     whole = backend.mix(x, w, b, g)
     assert calls == [45, 45]
@@ -264,8 +265,8 @@ def test_experts_are_left_out_where_nothing_is_differentiated(monkeypatch):
     given = inputs_of(mixture, placed, backend, windows)
     expected = compute(placed, backend, *given).forecast
     used = []
-    run = torch_backend._selected
-    monkeypatch.setattr(torch_backend, "_selected", lambda *args: used.append(1) or run(*args))
+    run = torch_products._selected
+    monkeypatch.setattr(torch_products, "_selected", lambda *args: used.append(1) or run(*args))
     assert (compute(placed, backend, *given).forecast == expected).all()
     assert used
     parameters = [t.clone().requires_grad_() for t in parameters_of(placed)]

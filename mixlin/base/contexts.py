@@ -138,7 +138,7 @@ def _channels_first(estimator: Any, X: FloatArray) -> FloatArray:
             f"{expected}, as in fit."
         )
     if X.shape[1] < estimator.lookback_:
-        if estimator.plan_.any_length:
+        if estimator.plan_.any_length and X.shape[1]:
             return np.transpose(X, (0, 2, 1))
         raise _too_short_context(estimator, X.shape[1])
     return np.transpose(X[:, X.shape[1] - estimator.lookback_ :], (0, 2, 1))
@@ -176,6 +176,8 @@ def _hint_at_windows(estimator: Any, X: Any) -> None:
 
 
 def _too_short_context(estimator: Any, n_rows: int, which: str = "the context") -> ValueError:
+    if estimator.plan_.any_length:
+        return ValueError(f"{which} has no rows. Pass at least one observed value per channel.")
     return ValueError(
         f"{which} has {n_rows} row{'s' if n_rows != 1 else ''}; lookback="
         f"{estimator.lookback_} of them are needed. Pass a longer context, or fit with a shorter "

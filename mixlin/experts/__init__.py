@@ -13,7 +13,7 @@ from .bank import (
     seasonless_experts,
 )
 from .cleaning import Cleaned, clean
-from .far import far_forecasts, filled, variance_of_filling
+from .far import far_forecasts, far_variances, filled, variance_of_filling
 from .gating import (
     GATES,
     BacktestGate,
@@ -60,6 +60,7 @@ __all__ = [
     "default_bank",
     "detect_periods",
     "far_forecasts",
+    "far_variances",
     "filled",
     "fold_forecasts",
     "level_terms",

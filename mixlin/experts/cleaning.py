@@ -124,13 +124,44 @@ def clean(series: npt.ArrayLike, matrices: BankMatrices, best: npt.ArrayLike) ->
     rows_of_block = max(1, _BLOCK_VALUES // length)
     for expert in np.unique(experts):
         rows = np.flatnonzero(experts == expert)
-        precision = matrices.precision(int(expert), length)
+        precision = _KeptColumns(matrices.precision(int(expert), length))
         for start in range(0, len(rows), rows_of_block):
             _clean_block(cleaned, rows[start : start + rows_of_block], precision)
     return cleaned
 
 
-def _clean_block(cleaned: Cleaned, rows: IntArray, precision: Precision) -> None:
+class _KeptColumns:
+    """A precision whose columns, once made, are kept: many series share them."""
+
+    def __init__(self, precision: Precision) -> None:
+        self.diagonal = precision.diagonal
+        # steps too near the ends are not looked at
+        self.step_energy = np.maximum(precision.step_energy[_EDGE:-_EDGE], 1e-9)
+        self._precision = precision
+        self._place = np.full(precision.lookback, -1, dtype=np.intp)
+        self._columns = np.empty((0, precision.lookback))
+
+    def dot(self, y: FloatArray) -> FloatArray:
+        """Return series times the precision."""
+        product = np.empty_like(y)
+        rows = max(1, _PRODUCT_VALUES // y.shape[1])
+        for start in range(0, len(y), rows):
+            product[start : start + rows] = self._precision.dot(y[start : start + rows])
+        return product
+
+    def make(self, steps: IntArray) -> None:
+        """Make those of the columns that are not there."""
+        new = steps[self._place[steps] < 0]
+        if len(new):
+            self._place[new] = len(self._columns) + np.arange(len(new))
+            self._columns = np.concatenate([self._columns, self._precision.columns(new)])
+
+    def columns(self, steps: IntArray) -> FloatArray:
+        """Return columns that were made, of shape (*steps.shape, length)."""
+        return self._columns[self._place[steps]]
+
+
+def _clean_block(cleaned: Cleaned, rows: IntArray, precision: _KeptColumns) -> None:
     """Clean rows of ``cleaned`` that one expert explains."""
     x = cleaned.values[rows]
     observed = np.isfinite(x)
@@ -146,7 +177,7 @@ def _clean_block(cleaned: Cleaned, rows: IntArray, precision: Precision) -> None
     missing = ~observed
     found = _stuck(repeats)
     found[found.mean(axis=1) > _MOST_REPLACED] = False
-    projected = _product(y, precision)
+    projected = precision.dot(y)
     _replace(y, projected, missing, precision)
     _replace_outliers(y, projected, found, missing, precision)
     breaks, shifts = _take_out_shifts(y, projected, observed, precision)
@@ -203,21 +234,12 @@ def _median(values: FloatArray, observed: BoolArray) -> FloatArray:
     return np.where(present, 0.5 * (np.where(present, lower, 0) + np.where(present, upper, 0)), 0.0)
 
 
-def _product(y: FloatArray, precision: Precision) -> FloatArray:
-    """Return series times the precision."""
-    product = np.empty_like(y)
-    rows = max(1, _PRODUCT_VALUES // y.shape[1])
-    for start in range(0, len(y), rows):
-        product[start : start + rows] = precision.dot(y[start : start + rows])
-    return product
-
-
 def _replace_outliers(
     y: FloatArray,
     projected: FloatArray,
     found: BoolArray,
     missing: BoolArray,
-    precision: Precision,
+    precision: _KeptColumns,
 ) -> None:
     """Replace what is found already, and outliers, the largest of every series first, in place.
 
@@ -252,7 +274,7 @@ def _replace_outliers(
 
 
 def _largest_spikes(
-    projected: FloatArray, kept: BoolArray, bound: FloatArray, precision: Precision
+    projected: FloatArray, kept: BoolArray, bound: FloatArray, precision: _KeptColumns
 ) -> BoolArray:
     """Return where the residuals given all other values stand out most.
 
@@ -276,7 +298,7 @@ def _largest_spikes(
     inherited = residual[row, step] < 0.5 * residual[row[:, None], around].max(axis=1, initial=0.0)
     # and so do the values on both sides of a shift, which explains them better
     rows, place = np.unique(row, return_inverse=True)
-    heights = np.abs(_step_heights(projected[rows])) / np.sqrt(_step_energy(precision))
+    heights = np.abs(_step_heights(projected[rows])) / np.sqrt(precision.step_energy)
     heights = np.pad(heights, ((0, 0), (_EDGE, _EDGE + 1)))
     evidence = residual[row, step] * np.sqrt(diagonal[step])
     shifted = np.maximum(heights[place, step], heights[place, step + 1]) >= evidence
@@ -310,7 +332,7 @@ def _stuck(repeats: BoolArray) -> BoolArray:
 
 
 def _replace(
-    y: FloatArray, projected: FloatArray, replaced: BoolArray, precision: Precision
+    y: FloatArray, projected: FloatArray, replaced: BoolArray, precision: _KeptColumns
 ) -> None:
     """Replace values by their conditional mean given the others, in place.
 
@@ -325,13 +347,10 @@ def _replace(
     counts = replaced.sum(axis=1)
     if not counts.any():
         return
-    steps = np.flatnonzero(replaced.any(axis=0))
-    columns = precision.columns(steps)
-    place = np.zeros(y.shape[1], dtype=np.intp)
-    place[steps] = np.arange(len(steps))
+    precision.make(np.flatnonzero(replaced.any(axis=0)))
     for rows, count in _alike(counts, y.shape[1]):
         at = np.nonzero(replaced[rows])[1].reshape(len(rows), count)
-        chosen = columns[place[at]]  # (rows, count, length)
+        chosen = precision.columns(at)  # (rows, count, length)
         square = np.take_along_axis(chosen, at[:, None, :], axis=2)
         here = (rows[:, None], at)
         change = np.linalg.solve(square, projected[here][:, :, None])
@@ -351,18 +370,13 @@ def _alike(counts: IntArray, length: int) -> Iterator[tuple[IntArray, int]]:
             yield order[begin : min(begin + step, stop)], int(size)
 
 
-def _step_energy(precision: Precision) -> FloatArray:
-    """Return the quadratic forms of steps of the level, those too near the ends left out."""
-    return np.maximum(precision.step_energy[_EDGE:-_EDGE], 1e-9)
-
-
 def _step_heights(projected: FloatArray) -> FloatArray:
-    """Return each step's product with the precision times the series, the same steps left out."""
+    """Return each step's product with the precision times series, those near the ends left out."""
     return np.cumsum(projected[:, ::-1], axis=1)[:, ::-1][:, _EDGE:-_EDGE]
 
 
 def _take_out_shifts(
-    y: FloatArray, projected: FloatArray, observed: BoolArray, precision: Precision
+    y: FloatArray, projected: FloatArray, observed: BoolArray, precision: _KeptColumns
 ) -> tuple[IntArray, FloatArray]:
     """Move what lies before a step of the level to the level after it, in place.
 
@@ -372,7 +386,7 @@ def _take_out_shifts(
     n_series, length = y.shape
     breaks = np.zeros((n_series, _PASSES), dtype=np.intp)
     shifts = np.zeros((n_series, _PASSES))
-    energy = _step_energy(precision)
+    energy = precision.step_energy
     rows = np.arange(n_series)
     freedom = np.maximum(observed.sum(axis=1) - 1, 1)
     for number in range(_PASSES):
@@ -391,6 +405,6 @@ def _take_out_shifts(
             break
         before = np.arange(length) < place[:, None]
         y[rows] += np.where(before, change[:, None], 0.0)
-        projected[rows] = _product(y[rows], precision)
+        projected[rows] = precision.dot(y[rows])
         breaks[rows, number], shifts[rows, number] = place, change
     return breaks, shifts

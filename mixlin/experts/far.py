@@ -112,3 +112,54 @@ def far_forecasts(
     spread = fft.irfft(fft.rfft(weights, size) * fft.rfft(kernel, size), size)
     level = values @ precision.level
     return np.asarray(level[:, None] + spread[:, n : n + horizon])
+
+
+def far_variances(
+    matrices: BankMatrices,
+    expert: int,
+    lookback: int,
+    steps: npt.NDArray[np.integer],
+    *,
+    mask: BoolArray | None = None,
+) -> FloatArray:
+    """Return the variance of an expert's forecasts at some steps, however far ahead.
+
+    Parameters
+    ----------
+    matrices : BankMatrices
+    expert : int
+        Its place in the bank.
+    lookback : int
+    steps : array of int of shape (M,)
+        From 1.
+    mask : array of shape (lookback,), optional
+        True where a value was observed.
+
+    Returns
+    -------
+    array of shape (M,)
+        As multiples of the scale; see :class:`Predictors`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixlin.experts import BankMatrices, far_variances, seasonless_experts
+    >>> matrices = BankMatrices(seasonless_experts())
+    >>> walk = matrices.bank.names.index("random walk, noise 0.01")
+    >>> far_variances(matrices, walk, 100, np.array([1, 1000])).round(1).tolist()
+    [1.0, 1000.0]
+    """
+    precision = matrices.precision(expert, lookback)
+
+    def make() -> FloatArray:
+        kernel = matrices.bank[expert].covariances(lookback + int(steps[-1]), lookback + 1)
+        past = kernel[np.arange(lookback - 1, -1, -1) + steps[:, None]]
+        weights = precision.dot(past)  # of a window's departures from its level
+        told = (past * weights).sum(axis=1) + 2 * past @ precision.level
+        variance = kernel[0] - told + 1 / precision.level_energy
+        if mask is not None:
+            variance += variance_of_filling(precision, weights.T + precision.level[:, None], mask)
+        return np.asarray(variance)
+
+    gaps = b"" if mask is None else mask.tobytes()
+    return matrices.kept(("far variances", expert, lookback, steps.tobytes(), gaps), make)

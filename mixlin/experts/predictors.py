@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ from .matrix_cache import MemoryCache, file_name, read_arrays, write_arrays
 from .precision import Precision
 from .recursion import IntArray, LevelSystem, Walk, solve_systems
 from .whitening import Whitening, whiten
+
+_T = TypeVar("_T")
 
 _CHUNK = 32  # experts that share a pass: their rows of the recursion stay in the processor's cache
 _WORTH_THREADS = 10_000_000  # numbers a pass goes through from where a second thread pays
@@ -306,6 +308,17 @@ class BankMatrices:
             return made
 
         return self._cache.get(("whitening", int(lookback)), make)
+
+    def kept(self, key: Hashable, make: Callable[[], _T]) -> _T:
+        """Return what was made for a key, made if it is not there.
+
+        Parameters
+        ----------
+        key : hashable
+        make : callable
+            Takes nothing and returns something with ``nbytes``.
+        """
+        return self._cache.get(key, make)
 
     # -----------------------------------------------------------------------------------------
     # parts of the bank

@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,21 +24,23 @@ from .predictors import BankMatrices
 FloatArray = npt.NDArray[np.float64]
 
 GATE_FILE = Path(__file__).with_name("spectral_gate.safetensors")
-PADDED_LENGTH = 2048
-_RESOLUTION = 40  # weights stand this share of their frequency apart, but not closer than bins
+LONGEST_WAVE = 4096  # steps
+_PADDED_LENGTH = 2048  # of short windows
+_RESOLUTION = 33  # weights stand this share of their frequency apart, but not closer than bins
 _FORMAT = "mixlin spectral gate 1"
 _BLOCK_VALUES = 2**22  # of padded windows that are transformed at a time
 
 
-def gate_frequencies(padded_length: int = PADDED_LENGTH) -> FloatArray:
+def gate_frequencies(longest_wave: int = LONGEST_WAVE) -> FloatArray:
     """Return the frequencies that a spectral gate has weights for.
 
-    They are bins of the padded window at low frequencies and a fortieth of their frequency apart
-    above, where a season of many steps has no business.
+    They are multiples of the lowest one, and from some point on a share of their frequency apart:
+    seasons of many steps need not be told apart as closely by their overtones.
 
     Parameters
     ----------
-    padded_length : int, default=2048
+    longest_wave : int, default=4096
+        In steps; even.
 
     Returns
     -------
@@ -48,13 +50,13 @@ def gate_frequencies(padded_length: int = PADDED_LENGTH) -> FloatArray:
     Examples
     --------
     >>> from mixlin.experts.spectral_gate import gate_frequencies
-    >>> gate_frequencies().size, (1 / gate_frequencies()[[1, -1]]).round(3).tolist()
-    (175, [2048.0, 2.0])
+    >>> gate_frequencies().size, (1 / gate_frequencies()[[1, -1]]).tolist()
+    (173, [4096.0, 2.0])
     """
-    bins, last = [0.0], padded_length / 2
-    while bins[-1] < last:
-        bins.append(min(bins[-1] + max(1.0, bins[-1] / _RESOLUTION), last))
-    return np.array(bins) / padded_length
+    multiples, last = [0.0], longest_wave / 2
+    while multiples[-1] < last:
+        multiples.append(min(multiples[-1] + max(1.0, multiples[-1] / _RESOLUTION), last))
+    return np.array(multiples) / longest_wave
 
 
 def _tents(frequencies: FloatArray, padded_length: int) -> FloatArray:
@@ -71,7 +73,7 @@ def _tents(frequencies: FloatArray, padded_length: int) -> FloatArray:
 
 def _padded(lookback: int) -> int:
     """Return how many samples a window is padded to: twice its length, and 2048 at least."""
-    return PADDED_LENGTH * max(1, -(-2 * lookback // PADDED_LENGTH))
+    return _PADDED_LENGTH * max(1, -(-2 * lookback // _PADDED_LENGTH))
 
 
 def spectral_features(rows: FloatArray, frequencies: FloatArray) -> FloatArray:
@@ -118,7 +120,7 @@ class SpectralWeights:
     >>> from mixlin.experts import SpectralWeights
     >>> low = np.array([[1.0, 0.0], [0.0, 0.0]])  # the first expert is for slow waves
     >>> SpectralWeights(low, np.zeros(2), ("mean", "naive"), np.array([0.0, 0.5])).of(["naive"])
-    SpectralWeights(1 expert, 2 frequencies, b8fd98b6a8ec9ff3)
+    SpectralWeights(1 expert, 2 frequencies, ...)
     """
 
     weight: FloatArray
@@ -190,7 +192,7 @@ class SpectralWeights:
         ----------
         path : str or path-like
         """
-        tensors = {
+        tensors: dict[str, npt.NDArray[Any]] = {
             "weight": np.ascontiguousarray(self.weight, dtype=np.float32),
             "bias": np.ascontiguousarray(self.bias, dtype=np.float32),
             "frequencies": np.ascontiguousarray(self.frequencies),

@@ -157,18 +157,15 @@ class LearnedPlan(PriorPlan):
             found = found._replace(spreads=found.spreads * relative)
         if near == horizon:
             return found
-        # further steps have one forecast, and grow less certain as those of prior experts do
+        # further steps have one forecast
         first = np.einsum("re,reh->rh", found.weights, found.means)
         further = self._further(group, first, horizon, backend)[:, None]
         many = np.broadcast_to(further, (*found.means.shape[:2], further.shape[2]))
         means = np.concatenate([found.means, many], axis=2)
         if not spreads:
             return found._replace(means=means)
-        growth = np.ones((found.means.shape[1], horizon - near))
-        grown = self._error_spread(self.bank, n, None, horizon)
-        growth[: len(self.bank)] = grown[:, near:] / grown[:, near - 1 : near]
-        last = found.spreads[:, :, -1:] * growth
-        return found._replace(means=means, spreads=np.concatenate([found.spreads, last], axis=2))
+        spread = np.concatenate([found.spreads, _grown(found.spreads, further.shape[2])], axis=2)
+        return found._replace(means=means, spreads=spread)
 
     def _weighed(
         self,
@@ -184,3 +181,14 @@ class LearnedPlan(PriorPlan):
             return super()._weighed(bank, values, mask, backend)
         mixture = self._mixture(bank, values.shape[1], 1)
         return predict_windows(mixture, values[:, None], backend, scores=True)[1][:, 0], None
+
+
+def _grown(spreads: FloatArray, n_steps: int) -> FloatArray:
+    """Let variances (r, E, H) grow further as they did over the last half of the horizon."""
+    horizon = spreads.shape[2]
+    variance = spreads**2
+    before = horizon - 1 - horizon // 2
+    slope = (variance[:, :, -1] - variance[:, :, before]) / max(1, horizon // 2)
+    ahead = np.arange(1, n_steps + 1)
+    grown = variance[:, :, -1:] + np.maximum(slope, 0.0)[:, :, None] * ahead
+    return np.asarray(np.sqrt(grown))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from ..experts import (
     default_bank,
     detect_periods,
     far_forecasts,
+    far_variances,
     filled,
     fold_forecasts,
     period_experts,
@@ -76,11 +78,13 @@ class Predictive(NamedTuple):
 def shared_matrices(bank: ExpertBank) -> BankMatrices:
     """Return the matrices of a bank, the same for all models of a process.
 
+    They are kept on disk too where the environment variable ``MIXLIN_CACHE_DIR`` names a folder.
+
     Parameters
     ----------
     bank : ExpertBank
     """
-    return BankMatrices(bank)
+    return BankMatrices(bank, cache_dir=os.environ.get("MIXLIN_CACHE_DIR") or None)
 
 
 class _Mixtures:
@@ -505,21 +509,22 @@ class PriorPlan(Plan):
         logits: FloatArray,
     ) -> FloatArray:
         """Return the variance of every step; between known steps where there are very many."""
-        if self._fits(n, horizon):
-            steps = np.arange(1, horizon + 1)
-        else:
-            steps = np.unique(np.geomspace(1, self._longest(n), _KNOWN_VARIANCES).astype(int))
-        known = matrices.predictors(n, int(steps[-1]), steps=steps)
-        variance = known.variance
-        if mask is not None:
-            variance = variance.copy()
-            for e in np.flatnonzero(np.isfinite(logits).any(axis=0)):
-                own = known.weights[:, e]
-                variance[e] += variance_of_filling(matrices.precision(int(e), n), own, mask)
-        if len(steps) == horizon:
+        counted = [int(e) for e in np.flatnonzero(np.isfinite(logits).any(axis=0))]
+        if not self._fits(n, horizon):
+            variance = np.ones((len(matrices.bank), horizon))
+            steps = np.unique(np.geomspace(1, horizon, _KNOWN_VARIANCES).round().astype(int))
+            for e in counted:
+                known = far_variances(matrices, e, n, steps, mask=mask)
+                variance[e] = np.interp(np.arange(1, horizon + 1), steps, known)
             return variance
-        asked = np.minimum(np.arange(1, horizon + 1), steps[-1])
-        return np.stack([np.interp(asked, steps, v) for v in variance])
+        predictors = matrices.predictors(n, horizon)
+        if mask is None:
+            return predictors.variance
+        variance = np.array(predictors.variance)
+        for e in counted:
+            own = predictors.weights[:, e]
+            variance[e] += variance_of_filling(matrices.precision(e, n), own, mask)
+        return variance
 
     def _means(
         self,
@@ -554,10 +559,6 @@ class PriorPlan(Plan):
             if len(rows):
                 means[rows, e] = far_forecasts(matrices, e, values[rows], horizon, mask=mask)
         return means
-
-    def _longest(self, n: int) -> int:
-        """Return the longest horizon that matrices are made for."""
-        return max(1, _MOST_WEIGHTS // (n * len(self.bank)))
 
     def _fits(self, n: int, horizon: int) -> bool:
         """Whether the matrices of the bank are small enough to be made."""

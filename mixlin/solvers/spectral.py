@@ -258,7 +258,7 @@ class _Fit:
         """Return the product of the second derivative with v."""
         moved = self._logits(v)
         mean = (here.gates * moved).sum(axis=1, keepdims=True) / np.maximum(self._weight, _TINY)
-        return self._backwards(here.gates * (moved - mean)) + self._pull * v
+        return np.asarray(self._backwards(here.gates * (moved - mean)) + self._pull * v)
 
     def _solved(self, here: _At) -> FloatArray:
         """Return the step of Newton's method, by conjugate gradients."""
