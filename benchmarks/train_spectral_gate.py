@@ -17,6 +17,7 @@ set of series selects, which must be the same.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 import tempfile
 import time
@@ -86,6 +87,12 @@ class Setting:
     @property
     def frequencies(self) -> FloatArray:
         return gate_frequencies(self.longest_wave)
+
+    @property
+    def digest(self) -> str:
+        """Of all that the result depends on, but for the code: setting, experts and back-test."""
+        told = (self, tuple(self.bank), BacktestGate().get_params())
+        return hashlib.sha256(repr(told).encode()).hexdigest()
 
 
 SMALL = Setting(
@@ -201,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(line, file=sys.stderr)
         return 1 if told else 0
     path = KEPT if given.keep else given.output
-    weights.save(path)
+    weights.save(path, setting.digest)
     report(f"wrote {path} ({path.stat().st_size / 1000:.0f} kB)")
     return 0
 

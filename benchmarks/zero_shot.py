@@ -59,7 +59,7 @@ SHORT = {
     "training": ("daily", "weekly", "monthly", "quarterly", "random walk"),
     "disjoint": None,
 }
-SHAPES = ((1024, 96), (128, 24))
+SHAPES = ((2048, 96), (1024, 96), (128, 24))
 HORIZONS = {
     "ETTh1": (96, 192, 336, 720),
     "ETTm1": (96, 192, 336, 720),
@@ -78,12 +78,12 @@ OTHERS = {("ETTh1", 96): "Moirai-base .376, TimesFM .414, Chronos-large .441"}
 def families_table(forecast: Forecast, quick: bool = False) -> Iterator[str]:
     heads = " | ".join(f"{n} values, {h} ahead" for n, h in SHAPES)
     yield f"| set | family | {heads} |"
-    yield "|---|---|---|---|"
+    yield "|---|---" + "|---" * len(SHAPES) + "|"
     notes = []
     for name, module in SETS.items():
         cells = [
             score_families(forecast, module, *shape, 20 if quick else 200, names=names)
-            for shape, names in zip(SHAPES, (None, SHORT[name]), strict=True)
+            for shape, names in zip(SHAPES, (None, None, SHORT[name]), strict=True)
         ]
         for family in module.FAMILIES:
             row = (f"{c.families[family]:.3f}" if family in c.families else "-" for c in cells)

@@ -32,6 +32,7 @@ exclude_patterns = [
     "_build",
     "guide/results.md",
     "guide/ltsf_table.md",
+    "guide/zero_shot_table.md",
     "guide/engine_errors.md",
     "sg_execution_times.rst",
 ]

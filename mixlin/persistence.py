@@ -28,9 +28,10 @@ from .experts import (
     Periodic,
     PriorExpert,
     RandomWalk,
+    SpectralWeights,
 )
 from .layers import Block, Layer
-from .mixture import FixedPlan, Mixture, PriorPlan, Rollout, RolloutPlan
+from .mixture import FixedPlan, LearnedPlan, Mixture, PriorPlan, Rollout, RolloutPlan
 from .normalization import Normalization
 from .routing import Evidence, Gate, Router, router_from_config
 from .timestamps import TimeIndex
@@ -80,6 +81,7 @@ for _record in (
     FixedPlan,
     Gate,
     Layer,
+    LearnedPlan,
     Mixture,
     Normalization,
     OrnsteinUhlenbeck,
@@ -89,6 +91,7 @@ for _record in (
     RandomWalk,
     Rollout,
     RolloutPlan,
+    SpectralWeights,
     TimeIndex,
     *GATES.values(),
 ):

@@ -25,6 +25,7 @@ from .mixture import Parts, Plan, PriorPlan, Rollout, RolloutPlan, forward, roll
 from .mixture.contexts import rounded_length
 from .mixture.plan import by_length
 from .mixture.prior import PERIOD_EXPERT_NAMES
+from .periodograms import PeriodogramRouter
 from .persistence import register_record
 from .pretrained import Pretrained, as_pretrained, read_superlinear, write_superlinear
 from .superlinear_training import TRAININGS, LearningTask, learn
@@ -165,7 +166,8 @@ class SuperLinearForecaster(BaseForecaster):
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.regressor_tags.poor_score = self.training is None
+        # experts of a bank know no law but their own
+        tags.regressor_tags.poor_score = self.training in (None, "router", "experts")
         return tags
 
     # -- fitting ---------------------------------------------------------------------------
@@ -200,7 +202,7 @@ class SuperLinearForecaster(BaseForecaster):
             if self.resampling == "auto":
                 return rollout
             return replace(rollout, resampling=bool(self.resampling))
-        return Rollout(padded_length=2 * LONGEST_CONTEXT) if self.resampling is True else None
+        return Rollout() if self.resampling is True else None
 
     def _learn(self, training: Training, *, update: bool) -> dict[str, Any]:
         n_channels = (training.series or training.windows)[0].shape[1]  # type: ignore[index]
@@ -258,11 +260,13 @@ class SuperLinearForecaster(BaseForecaster):
         read = min(lookback, LONGEST_CONTEXT)
         block = plan.mixture(read, horizon)
         assert block.gate is not None
-        if block.gate.evidence:
+        router = block.gate.router
+        if block.gate.evidence or not isinstance(router, PeriodogramRouter):
             raise ValueError(
                 f"resampling=True compares how sure a gate is of the spectrum; {gate!r} reads the "
                 "window in another way. Use gate='spectral', or resampling=False."
             )
+        rollout = replace(rollout, padded_length=router.padded_length)
         return RolloutPlan(lookback, horizon, n_channels, rollout=rollout, fixed=block)
 
     def _check_published(self) -> None:
@@ -342,10 +346,19 @@ class SuperLinearForecaster(BaseForecaster):
                     f"series {i} has no value in its last {plan.lookback} rows; a forecast needs "
                     "at least one. Leave the series out."
                 )
+            seen = x[at:]
+            if np.isinf(seen).any() or (not plan.reads_gaps and np.isnan(seen).any()):
+                what = "an infinite" if np.isinf(seen).any() else "a missing"
+                raise ValueError(
+                    f"series {i} has {what} value in its last {plan.lookback} rows, which this "
+                    "model can't read. Fill it, for example with mixlin.windows.interpolate."
+                )
         lengths = np.array([len(x) - at for x, at in zip(kept, first, strict=True)], dtype=int)
         if isinstance(plan, PriorPlan):
             lengths = np.array([rounded_length(n, plan.lookback) for n in lengths], dtype=int)
-        order = np.argsort(lengths, kind="stable")
+            order = _by_period(plan, kept, lengths)
+        else:
+            order = np.argsort(lengths, kind="stable")
         blocks = []
         for n in np.unique(lengths):
             of_length = order[lengths[order] == n]
@@ -376,7 +389,7 @@ class SuperLinearForecaster(BaseForecaster):
         if not isinstance(plan, PriorPlan):
             raise ValueError(
                 "these experts forecast points only: they bring no spread. Use prior experts "
-                "(bank=None), or predict."
+                "(bank=None, resampling=False), or predict."
             )
         n_rows = windows.shape[0] * windows.shape[1]
         points = np.empty((n_rows, horizon))
@@ -408,9 +421,12 @@ class SuperLinearForecaster(BaseForecaster):
             In the order of ``expert_names_``. A context is one window. Weights are not negative
             and sum to one.
         """
-        if isinstance(vars(self).get("plan_"), RolloutPlan):
+        plan = vars(self).get("plan_")
+        if isinstance(plan, RolloutPlan):
             return self._rolled_gates(X, timestamps)
-        return self._inside(X, timestamps)[0]
+        request = read_request(self, X, timestamps)
+        assert isinstance(self.plan_, PriorPlan)
+        return self.plan_.weights(request.windows, resolve(self.backend))
 
     def expert_forecasts(self, X: Any = None, *, timestamps: Any = None) -> Float64Array:
         """Return the forecast of every expert by itself.
@@ -426,7 +442,7 @@ class SuperLinearForecaster(BaseForecaster):
             In data units; weighed by :meth:`gate_weights` they sum to the forecast. The last value
             for the experts of a period where none was found.
         """
-        return np.ascontiguousarray(np.moveaxis(self._inside(X, timestamps)[1], 3, 1))
+        return np.ascontiguousarray(np.moveaxis(self._inside(X, timestamps), 3, 1))
 
     def _rolled_gates(self, X: Any, timestamps: Any) -> Float64Array:
         """Return the gates of the first block, (n, C, E)."""
@@ -482,22 +498,23 @@ class SuperLinearForecaster(BaseForecaster):
         if by == "expert":
             return Bunch(weights=weights, names=list(self.expert_names_))
         groups = [_period_of(name) for name in self.expert_names_]
+        if isinstance(self.plan_, PriorPlan):  # whose experts may have any name
+            groups[: len(self.plan_.bank)] = [_period_label(e.periods) for e in self.plan_.bank]
         names = list(dict.fromkeys(groups))
         summed = np.stack(
             [weights[:, :, [g == name for g in groups]].sum(axis=2) for name in names], axis=2
         )
         return Bunch(weights=summed, names=names)
 
-    def _inside(self, X: Any, timestamps: Any) -> tuple[Float64Array, Float64Array]:
-        """Return weights (n, C, E) and forecasts (n, C, E, H) of the experts."""
+    def _inside(self, X: Any, timestamps: Any) -> Float64Array:
+        """Return the forecasts (n, C, E, H) of the experts."""
         request = read_request(self, X, timestamps)
         n, n_channels, length = request.windows.shape
         plan, backend, E = self.plan_, resolve(self.backend), len(self.expert_names_)
-        weights = np.empty((n * n_channels, E))
         means = np.empty((n * n_channels, E, self.horizon_))
         if isinstance(plan, PriorPlan):
             for found in plan.predictive(request.windows, self.horizon_, backend):
-                weights[found.rows], means[found.rows] = found.weights, found.means
+                means[found.rows] = found.means
         else:
             assert isinstance(plan, RolloutPlan)
             block = plan.mixture()
@@ -510,9 +527,8 @@ class SuperLinearForecaster(BaseForecaster):
             rows = request.windows.reshape(n * n_channels, 1, length)
             parts = forward(block, backend, rows, parts=True)
             assert isinstance(parts, Parts)
-            weights[:] = parts.gates[:, 0]
             means[:] = parts.experts[:, 0, : self.horizon_].transpose(0, 2, 1)
-        return weights.reshape(n, n_channels, E), means.reshape(n, n_channels, E, -1)
+        return means.reshape(n, n_channels, E, -1)
 
     # -- published weights -----------------------------------------------------------------
 
@@ -600,10 +616,30 @@ class SuperLinearForecaster(BaseForecaster):
         write_superlinear(folder, block)
 
 
+def _by_period(
+    plan: PriorPlan, series: Sequence[Float64Array], lengths: npt.NDArray[np.int_]
+) -> npt.NDArray[np.intp]:
+    """Order series so that those of one length stand together, and among them those of a period."""
+    periods = np.zeros(len(series))
+    for n in np.unique(lengths):
+        of_length = np.flatnonzero(lengths == n)
+        for at in range(0, len(of_length), _BLOCK_SERIES):
+            some = of_length[at : at + _BLOCK_SERIES]
+            periods[some] = plan.found_periods(np.stack([series[i][-n:] for i in some]))
+    return np.lexsort((periods, lengths))
+
+
 def _read_at_most(lookback: int, rollout: Rollout) -> int:
     """Return how many values a rollout reads from contexts."""
     most = rollout.most_read(lookback)
     return _WHOLE_CONTEXT if most is None else most
+
+
+def _period_label(periods: tuple[float, ...]) -> str:
+    """Return what experts of some periods are called together."""
+    if not periods:
+        return "no period"
+    return f"period{'s' * (len(periods) > 1)} " + " and ".join(f"{p:.10g}" for p in periods)
 
 
 def _period_of(name: str) -> str:

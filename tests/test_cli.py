@@ -112,7 +112,7 @@ def test_a_process_forecasts_and_plots_without_a_display(tmp_path):
         cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stderr == f"note: {NOT_TRAINED.format(1024)}\n"
+    assert done.stderr == f"note: {NOT_TRAINED.format(2048)}\n"
     assert "load_1_lower" in done.stdout
     assert "written: plot.png" in done.stdout
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
@@ -265,7 +265,7 @@ def untrained(monkeypatch):
 def test_without_a_model_nothing_is_trained_and_that_is_said(forecast, untrained):
     text = table(ISO, LOAD, -LOAD, header="date,a,b")
     written, err = forecast(text, "--interval", "0.8", model=None)
-    assert err == f"note: {NOT_TRAINED.format(1024)}\n"
+    assert err == f"note: {NOT_TRAINED.format(2048)}\n"
     assert list(written.columns) == ["a", "a_lower", "a_upper", "b", "b_lower", "b_upper"]
     last = round(LOAD[-1], 4)
     assert written.iloc[-1].to_list() == [last, last - 1, last + 1, -last, -last - 1, -last + 1]

@@ -92,15 +92,16 @@ def _scored_series(
     many = is_many(X)
     series = read_series(estimator, X, timestamps, reset=False, like=trained_index(estimator))
     weights = None if sample_weight is None else row_weights(sample_weight, series, many)
-    L, H = estimator.lookback_, estimator.horizon_
+    lookback, H = estimator.lookback_, estimator.horizon_
     targets, forecasts, shares = [], [], []
     for i, item in enumerate(series):
         values, glued = item.values, not many and _continues(estimator, item)
         if glued:
             values = np.concatenate([estimator._tails[-1].astype(values.dtype), values])
+        L = lookback
         if estimator.plan_.any_length:
-            before = len(estimator._tails[-1]) if glued else len(values) - H
-            L = max(1, min(estimator.lookback_, before))
+            tail = len(estimator._tails[-1]) if glued else None
+            L = _context_to_score(len(values) - H, tail, lookback)
         if len(values) < L + H:
             raise ValueError(
                 f"scoring needs {H if glued else L + H} rows; got {len(item.values)}. Pass a "
@@ -137,6 +138,22 @@ def _scored_series(
     if series[0].container.ndim == 1:
         y_true, y_pred = y_true[:, :, 0], y_pred[:, :, 0]
     return y_true, y_pred, np.concatenate(shares) if weights is not None else None
+
+
+def _context_to_score(n_before: int, tail: int | None, lookback: int) -> int:
+    """Return how long contexts are that are scored, where any length will do.
+
+    Parameters
+    ----------
+    n_before : int
+        Rows before the last target.
+    tail : int or None
+        Rows of the training series that stand before; all rows after are targets then.
+    lookback : int
+    """
+    if tail is not None:
+        return max(1, min(lookback, tail))
+    return lookback if n_before >= lookback else max(1, (n_before + 1) // 2)
 
 
 def _continues(estimator: Any, series: Series) -> bool:

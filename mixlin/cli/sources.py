@@ -93,6 +93,12 @@ def read_file(
     DataFrame of shape (n_steps, n_channels)
     """
     table, decimal = read_table(path)
+    if columns is None and {"unique_id", "ds", "y"} <= set(table.columns):
+        raise ValueError(
+            f"{path} holds several series one under another (unique_id, ds, y), and this command "
+            "reads one column per series. In Python, mixlin.forecast(pandas.read_csv(file), "
+            "horizon) forecasts such a table; here, pivot it, or name its columns with --column."
+        )
     table, times = take_time(table, time_column, notes)
     return place_rows(numeric_columns(table, columns, decimal, notes), times, notes)
 

@@ -146,7 +146,7 @@ class Template:
         return ", ".join(filter(None, words))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExpertBank:
     """Prior experts with names of their own.
 
@@ -187,6 +187,9 @@ class ExpertBank:
                     "twice. Rename one or leave it out."
                 )
             seen.add(expert.name)
+
+    def __repr__(self) -> str:
+        return f"<ExpertBank of {len(self)} experts, the first {self.experts[0].name!r}>"
 
     def __len__(self) -> int:
         return len(self.experts)

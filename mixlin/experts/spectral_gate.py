@@ -185,19 +185,22 @@ class SpectralWeights:
         some = None if top_k is None or top_k >= len(self.names) else top_k
         return Gate(PeriodogramRouter(padded_length), (layer,), some)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], made_for: str = "") -> None:
         """Write a file that :meth:`load` reads, weight and bias in float32.
 
         Parameters
         ----------
         path : str or path-like
+        made_for : str, default=""
+            Kept in the file's metadata, under this name.
         """
         tensors: dict[str, npt.NDArray[Any]] = {
             "weight": np.ascontiguousarray(self.weight, dtype=np.float32),
             "bias": np.ascontiguousarray(self.bias, dtype=np.float32),
             "frequencies": np.ascontiguousarray(self.frequencies),
         }
-        save_file(tensors, path, {"format": _FORMAT, "names": json.dumps(self.names)})
+        about = {"format": _FORMAT, "names": json.dumps(self.names), "made_for": made_for}
+        save_file(tensors, path, about)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SpectralWeights:

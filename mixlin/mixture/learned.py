@@ -36,7 +36,7 @@ class LearnedPlan(PriorPlan):
     fixed : Mixture
         The learned experts and their gate, for windows of ``lookback`` values.
     relative_error : array of shape (horizon,)
-        Errors of the learned mixture as shares of those of the prior one, at every step.
+        What spreads are multiplied by: they are made from the errors of prior experts.
 
     Examples
     --------
@@ -118,11 +118,12 @@ class LearnedPlan(PriorPlan):
             return whole
 
         kept = _SHORTER.setdefault(self, {})
-        if horizon not in kept:
+        made = kept.get(horizon)
+        if made is None:
             if len(kept) >= _KEPT_MIXTURES:
                 kept.clear()
-            kept[horizon] = replace(whole, weights=whole.weights[..., :horizon])
-        return kept[horizon]
+            made = kept[horizon] = replace(whole, weights=whole.weights[..., :horizon])
+        return made
 
     # -- forecasts -------------------------------------------------------------------------
 

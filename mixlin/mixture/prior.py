@@ -47,8 +47,8 @@ PERIOD_EXPERT_NAMES = tuple(
     name.replace("period 2,", "found period,") for name in period_experts(2.0).names
 )
 N_PERIOD_EXPERTS = len(PERIOD_EXPERT_NAMES)
-_MOST_WEIGHTS = 2**27  # of a bank's matrices; longer horizons are computed without them
-_KEPT_MIXTURES = 8  # per bank
+_MOST_WEIGHTS = 2**26  # of a bank's matrices; longer horizons are computed without them
+_KEPT_BYTES = 2**29  # of the mixtures of a bank, beside the one that was used last
 _BLOCK_FORECASTS = 2**22  # of single experts that are held at a time
 _CLIP = 4.0  # standard deviations: outliers must not decide which expert tells them
 _KNOWN_VARIANCES = 128  # steps of a very long horizon that variances are computed for
@@ -99,9 +99,13 @@ class _Mixtures:
             if key not in self._kept:
                 self._kept[key] = make()
             self._kept.move_to_end(key)
-            while len(self._kept) > _KEPT_MIXTURES:
+            found = self._kept[key]
+            while len(self._kept) > 1 and self._nbytes() > _KEPT_BYTES:
                 self._kept.popitem(last=False)
-            return self._kept[key]
+            return found
+
+    def _nbytes(self) -> int:
+        return sum(mixture.weights.nbytes for mixture in self._kept.values())
 
 
 @lru_cache(maxsize=32)
@@ -201,7 +205,8 @@ class PriorPlan(Plan):
         matrices = shared_matrices(bank)
 
         def make() -> Mixture:
-            weights = matrices.predictors(n, horizon, mask=mask).weights
+            weights = matrices.predictors(n, horizon, mask=mask).weights.view()
+            weights.flags.writeable = False  # all models of the process read it
             gate = (
                 self.gate.gate(matrices, n, self.horizon, top_k)
                 if mask is None
@@ -291,6 +296,27 @@ class PriorPlan(Plan):
         """Return how many steps are computed: shorter horizons are the start of the plan's."""
         return max(horizon, self.horizon) if self._fits(n, self.horizon) else horizon
 
+    def weights(self, windows: npt.NDArray[np.floating], backend: Backend) -> FloatArray:
+        """Return how the experts are weighed.
+
+        Parameters
+        ----------
+        windows : array of shape (n_windows, n_channels, length)
+        backend : Backend
+
+        Returns
+        -------
+        array of shape (n_windows, n_channels, E)
+            The experts for a period found in the window stand last.
+        """
+        rows = windows.reshape(-1, windows.shape[-1])
+        out = np.empty((len(rows), len(self.bank) + N_PERIOD_EXPERTS))
+        for group in self._groups(rows):
+            periods = self._periods(group)
+            logits = self._all_logits(group, periods, backend)[0]
+            out[group.rows] = softmax(logits, axis=1)
+        return out.reshape(*windows.shape[:2], -1)
+
     def _groups(self, rows: npt.NDArray[np.floating]) -> Iterator[ContextGroup]:
         for group in grouped(rows, self.lookback):
             if group.mask is not None:
@@ -325,14 +351,28 @@ class PriorPlan(Plan):
             cleaned = np.where(group.mask, cleaned, group.values)
         return group._replace(values=cleaned)
 
+    def found_periods(self, rows: FloatArray) -> FloatArray:
+        """Return the periods that bring experts of their own, 0 where there is none.
+
+        Forecasts are faster where rows of one period stand together.
+
+        Parameters
+        ----------
+        rows : array of shape (n_rows, length)
+            NaN where a value is missing.
+
+        Returns
+        -------
+        array of shape (n_rows,)
+        """
+        if not (self.auto_period and self.gate.comparable) or rows.shape[1] < SHORTEST_SERIES:
+            return np.zeros(len(rows))
+        return detect_periods(rows, self.bank.periods)
+
     def _periods(self, group: ContextGroup) -> FloatArray:
-        n = group.values.shape[1]
-        if not (self.auto_period and self.gate.comparable) or n < SHORTEST_SERIES:
-            return np.zeros(len(group.rows))
-        values = group.values
-        if group.mask is not None:
-            values = np.where(group.mask, values, np.nan)
-        return detect_periods(values, self.bank.periods)
+        if group.mask is None:
+            return self.found_periods(group.values)
+        return self.found_periods(np.where(group.mask, group.values, np.nan))
 
     def _points(self, group: ContextGroup, horizon: int, backend: Backend) -> FloatArray:
         """Forecast a group in its units."""
@@ -365,29 +405,42 @@ class PriorPlan(Plan):
         n = group.values.shape[1]
         periods = self._periods(group)
         r, E = len(group.rows), len(self.bank)
+        logits, scores = self._all_logits(group, periods, backend)
         means = np.zeros((r, E + N_PERIOD_EXPERTS, horizon))
         spread = np.zeros_like(means) if spreads else means[:, :, :0]
-        logits = np.full((r, E + N_PERIOD_EXPERTS), -np.inf)
-
-        def look(bank: ExpertBank, some: IntArray, columns: slice) -> None:
-            values = group.values[some]
-            told, scores = self._weighed(bank, values, group.mask, backend)
-            kept = self._kept(told) if bank is self.bank else told
-            logits[some, columns] = kept
+        for bank, some, columns in self._looks(periods):
+            values, kept = group.values[some], logits[some, columns]
             means[some, columns] = self._means(bank, values, group.mask, horizon, backend, kept)
             if spreads:
-                if scores is None:
-                    scores = self._scores(bank, values, group.mask)
+                told = scores[some, columns]
+                if np.isnan(told).any():
+                    told = self._scores(bank, values, group.mask)
                 per_unit = self._error_spread(bank, n, group.mask, horizon, kept)
-                spread[some, columns] = scores[:, :, None] * per_unit
-
-        look(self.bank, np.arange(r), slice(E))
-        for period in np.unique(periods[periods > 0]):
-            look(period_experts(period), np.flatnonzero(periods == period), slice(E, None))
+                spread[some, columns] = told[:, :, None] * per_unit
         weights = np.asarray(softmax(logits, axis=1))
         if spreads:
             spread *= self._calibration(group, periods, weights, spread)[:, None]
         return Predictive(group.rows, means, spread, weights)
+
+    def _looks(self, periods: FloatArray) -> Iterator[tuple[ExpertBank, IntArray, slice]]:
+        """Yield the banks that look at rows, which rows, and the columns of their experts."""
+        E = len(self.bank)
+        yield self.bank, np.arange(len(periods)), slice(E)
+        for period in np.unique(periods[periods > 0]):
+            yield period_experts(period), np.flatnonzero(periods == period), slice(E, None)
+
+    def _all_logits(
+        self, group: ContextGroup, periods: FloatArray, backend: Backend
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return logits, minus infinity without weight, and scores, NaN where unknown: (r, E)."""
+        shape = (len(group.rows), len(self.bank) + N_PERIOD_EXPERTS)
+        logits, scores = np.full(shape, -np.inf), np.full(shape, np.nan)
+        for bank, some, columns in self._looks(periods):
+            told, found = self._weighed(bank, group.values[some], group.mask, backend)
+            logits[some, columns] = self._kept(told) if bank is self.bank else told
+            if found is not None:
+                scores[some, columns] = found
+        return logits, scores
 
     def _calibration(
         self, group: ContextGroup, periods: FloatArray, weights: FloatArray, spread: FloatArray
@@ -400,7 +453,7 @@ class PriorPlan(Plan):
         r, n = group.values.shape
         horizon = spread.shape[2]
         test = self.gate if isinstance(self.gate, BacktestGate) else BacktestGate()
-        folds = test.folds(n, self.horizon)
+        folds = test.folds(n, max(self.horizon, horizon))
         if folds is None:
             return np.ones((r, horizon))
         seen = np.ones(n, dtype=bool) if group.mask is None else group.mask

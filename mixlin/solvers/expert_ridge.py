@@ -209,7 +209,7 @@ class ExpertLearner:
         """
         border = 1.0 - validation
         chosen = np.full(len(bank), np.inf)
-        weights = prior.copy()
+        weights: FloatArray = prior.copy()
         for period, experts in _groups_of(bank):
             moments = self._moments(period, [Span(0.0, border)])
             held_out = self._moments(period, [Span(border, 1.0, context=True)])
@@ -250,7 +250,7 @@ class ExpertLearner:
         array of shape (lookback, E, n_steps)
         """
         wanted = np.arange(self.horizon) if steps is None else steps
-        weights = prior.copy()
+        weights: FloatArray = prior.copy()
         for period, experts in _groups_of(bank):
             if not np.isfinite(strengths[experts]).any():
                 continue

@@ -45,6 +45,12 @@ class Columns:
                 "id_column, time_column and target_column must be three different columns; got "
                 f"{self.id!r}, {self.time!r} and {self.target!r}."
             )
+        for name in (self.id, self.time):
+            if name in PARTS:
+                raise ValueError(
+                    f"id_column and time_column must not be {', '.join(map(repr, PARTS))}, which "
+                    f"are columns of the result; got {name!r}. Rename the column."
+                )
 
 
 @dataclass(frozen=True, eq=False)
