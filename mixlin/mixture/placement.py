@@ -270,8 +270,9 @@ def _upload(mixture: Mixture, backend: Backend) -> Placed:
         )
 
     def evidence(e: Evidence) -> Tensor:
+        # one memory layout, so that a loaded mixture computes the same bits
         if e.kind != "backtest":
-            return backend.put(e.weights)
+            return backend.put(np.ascontiguousarray(e.weights))
         packed = np.ascontiguousarray(e.weights.transpose(1, 0, 2))
         return backend.put(packed.transpose(1, 0, 2))
 
