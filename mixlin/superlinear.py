@@ -85,7 +85,8 @@ class SuperLinearForecaster(BaseForecaster):
     resampling : bool or "auto", default="auto"
         Whether contexts longer than the lookback are thinned out to the scale at which the gate's
         entropy is lowest, instead of reading their newest values. It needs a gate that reads the
-        spectrum. "auto" is False, and for published weights what comes with them.
+        spectrum, and a ``lookback`` that is None or longer than 2048. "auto" is False, and for
+        published weights what comes with them.
     backend : str or Backend, optional
         Engine of ``predict``; by default that of the configuration, else "numpy".
     random_state : int, RandomState instance or None

@@ -157,7 +157,7 @@ def context_length(model: Any) -> int:
     int
     """
     known = getattr(model, "lookback_", None) or getattr(model, "lookback", None)
-    return int(known or LONGEST_CONTEXT)
+    return int(known or getattr(model, "_longest_context", None) or LONGEST_CONTEXT)
 
 
 def _whole(horizon: Any) -> int:
