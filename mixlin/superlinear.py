@@ -19,11 +19,11 @@ from .backends import Backend, resolve
 from .base import BaseForecaster, Training
 from .base.contexts import Request, read_request
 from .experts import BacktestGate, ExpertBank, ExpertGate, default_bank, named_gate
+from .experts.bank import period_name
 from .gates import is_count
 from .intervals import check_quantiles, student_mixture_quantiles
 from .mixture import Parts, Plan, PriorPlan, Rollout, RolloutPlan, forward, rollout_forecast
-from .mixture.contexts import rounded_length
-from .mixture.plan import by_length
+from .mixture.contexts import by_length, rounded_length
 from .mixture.prior import PERIOD_EXPERT_NAMES
 from .periodograms import PeriodogramRouter
 from .persistence import register_record
@@ -326,7 +326,7 @@ class SuperLinearForecaster(BaseForecaster):
         >>> model.forecast_arrays([np.ones(30), np.tile([0.0, 5.0], 20)], 2).round().tolist()
         [[1.0, 1.0], [0.0, 5.0]]
         """
-        if not is_count(horizon) or horizon < 1:
+        if not is_count(horizon):
             raise ValueError(f"horizon must be an integer of at least 1; got {horizon!r}.")
         plan = vars(self).get("plan_")
         if plan is None:
@@ -500,7 +500,7 @@ class SuperLinearForecaster(BaseForecaster):
             return Bunch(weights=weights, names=list(self.expert_names_))
         groups = [_period_of(name) for name in self.expert_names_]
         if isinstance(self.plan_, PriorPlan):  # whose experts may have any name
-            groups[: len(self.plan_.bank)] = [_period_label(e.periods) for e in self.plan_.bank]
+            groups[: len(self.plan_.bank)] = [period_name(*e.periods) for e in self.plan_.bank]
         names = list(dict.fromkeys(groups))
         summed = np.stack(
             [weights[:, :, [g == name for g in groups]].sum(axis=2) for name in names], axis=2
@@ -636,14 +636,7 @@ def _read_at_most(lookback: int, rollout: Rollout) -> int:
     return _WHOLE_CONTEXT if most is None else most
 
 
-def _period_label(periods: tuple[float, ...]) -> str:
-    """Return what experts of some periods are called together."""
-    if not periods:
-        return "no period"
-    return f"period{'s' * (len(periods) > 1)} " + " and ".join(f"{p:.10g}" for p in periods)
-
-
 def _period_of(name: str) -> str:
     """Return the part of an expert's name that tells its periods."""
     head = name.partition(",")[0]
-    return head if head.startswith(("period", "found period")) else "no period"
+    return head if head.startswith(("period", "found period")) else period_name()

@@ -26,7 +26,7 @@ from mixlin.experts import (
     seasonless_experts,
 )
 from mixlin.metrics import forecast_scorer
-from mixlin.mixture import prior
+from mixlin.mixture import prior, spreads
 from mixlin.windows import make_windows
 
 from .engines import assert_parity
@@ -289,7 +289,7 @@ def test_horizons_beyond_any_matrix_are_forecast_alike(params, gap, monkeypatch)
         alone = fitted(data[:, [c]], **params).predict(horizon=4 * H)
         np.testing.assert_allclose(alone[:, 0], expected[:, c], atol=1e-9)
     assert_parity(model.predict_quantiles(data, horizon=2 * H), spread, 1e-8)
-    monkeypatch.setattr(prior, "_KNOWN_VARIANCES", 12)  # the others stand between them
+    monkeypatch.setattr(spreads, "_KNOWN_VARIANCES", 12)  # the others stand between them
     assert_parity(model.predict_quantiles(data, horizon=2 * H), spread, 1e-2)
 
 

@@ -71,6 +71,25 @@ def level_terms(level: str, period: float) -> tuple[Kernel, ...]:
     raise ValueError(f"unknown level {level!r}. Known: {', '.join(LEVELS)}.")
 
 
+def period_name(*periods: float) -> str:
+    """Return what experts of some periods are called together.
+
+    Parameters
+    ----------
+    *periods : float
+        In steps; none for experts without a season.
+
+    Examples
+    --------
+    >>> from mixlin.experts.bank import period_name
+    >>> period_name(24.0, 168.0), period_name(52.18), period_name()
+    ('periods 24 and 168', 'period 52.18', 'no period')
+    """
+    if not periods:
+        return "no period"
+    return f"period{'s' * (len(periods) > 1)} " + " and ".join(f"{p:.10g}" for p in periods)
+
+
 @dataclass(frozen=True)
 class Template:
     """A structure that serves any period.
@@ -135,9 +154,8 @@ class Template:
         ----------
         *periods : float
         """
-        head = "period " if len(periods) == 1 else "periods "
         words = [
-            head + " and ".join(f"{p:.10g}" for p in periods),
+            period_name(*periods),
             _SHAPES.get(self.smoothness, f"smoothness {self.smoothness:g}"),
             _DECAYS.get(self.cycles, f"decay over {self.cycles:g} cycles"),
             _LEVEL_NAMES.get(self.level, self.level),

@@ -74,6 +74,24 @@ class ContextGroup(NamedTuple):
         return np.asarray(moved + self.origin.reshape(shape))
 
 
+def by_length(rows: npt.NDArray[np.floating]) -> list[tuple[int, IntArray]]:
+    """Return lengths after leading NaN, and which rows have them.
+
+    Parameters
+    ----------
+    rows : array of shape (n_rows, length)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixlin.mixture.contexts import by_length
+    >>> by_length(np.array([[np.nan, 1.0], [1.0, 2.0]]))
+    [(1, array([0])), (2, array([1]))]
+    """
+    lengths = rows.shape[1] - np.argmax(~np.isnan(rows), axis=1)
+    return [(int(n), np.flatnonzero(lengths == n)) for n in np.unique(lengths)]
+
+
 def grouped(rows: npt.NDArray[np.floating], lookback: int) -> Iterator[ContextGroup]:
     """Yield rows of one length and one pattern of gaps together.
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends import Backend
+from .contexts import by_length
 from .forward import predict_windows
 from .record import Mixture
 from .rollout import Rollout, rollout_forecast
@@ -234,21 +235,3 @@ class RolloutPlan(FixedPlan):
         for n, some in by_length(rows):
             out[some] = rolled_out(rows[some, None, rows.shape[1] - n :])[:, 0]
         return out.reshape(*windows.shape[:2], horizon)
-
-
-def by_length(rows: npt.NDArray[np.floating]) -> list[tuple[int, npt.NDArray[np.intp]]]:
-    """Return lengths after leading NaN, and which rows have them.
-
-    Parameters
-    ----------
-    rows : array of shape (n_rows, length)
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from mixlin.mixture.plan import by_length
-    >>> by_length(np.array([[np.nan, 1.0], [1.0, 2.0]]))
-    [(1, array([0])), (2, array([1]))]
-    """
-    lengths = rows.shape[1] - np.argmax(~np.isnan(rows), axis=1)
-    return [(int(n), np.flatnonzero(lengths == n)) for n in np.unique(lengths)]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from threading import RLock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,20 +23,20 @@ from ..experts import (
     default_bank,
     detect_periods,
     far_forecasts,
-    far_variances,
     filled,
     fold_forecasts,
     period_experts,
-    variance_of_filling,
 )
+from ..experts.gating import prior_layer
+from ..experts.matrix_cache import MemoryCache
 from ..experts.periods import SHORTEST_SERIES
-from ..layers import Layer
 from ..normalization import Normalization
 from ..routing import ConstantRouter, Gate
 from .contexts import ContextGroup, grouped
 from .forward import Parts, forward, predict_windows
 from .plan import Plan
 from .record import Mixture
+from .spreads import calibration, error_spreads, step_variances
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
@@ -48,12 +46,10 @@ PERIOD_EXPERT_NAMES = tuple(
 )
 N_PERIOD_EXPERTS = len(PERIOD_EXPERT_NAMES)
 _MOST_WEIGHTS = 2**26  # of a bank's matrices; longer horizons are computed without them
-_KEPT_BYTES = 2**29  # of the mixtures of a bank, beside the one that was used last
+_KEPT_BYTES = 8 * _MOST_WEIGHTS  # of the mixtures of a bank
 _BLOCK_FORECASTS = 2**22  # of single experts that are held at a time
 _CLIP = 4.0  # standard deviations: outliers must not decide which expert tells them
-_KNOWN_VARIANCES = 128  # steps of a very long horizon that variances are computed for
 _TINY = float(np.finfo(np.float64).tiny)
-_ERROR_OF_MEAN = np.sqrt(np.pi / 2)  # standard deviation of a normal by its mean absolute value
 
 
 class Predictive(NamedTuple):
@@ -87,35 +83,9 @@ def shared_matrices(bank: ExpertBank) -> BankMatrices:
     return BankMatrices(bank, cache_dir=os.environ.get("MIXLIN_CACHE_DIR") or None)
 
 
-class _Mixtures:
-    """The mixtures of a bank that were used last."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[Any, Mixture] = OrderedDict()
-        self._lock = RLock()
-
-    def get(self, key: Any, make: Any) -> Mixture:
-        with self._lock:
-            if key not in self._kept:
-                self._kept[key] = make()
-            self._kept.move_to_end(key)
-            found = self._kept[key]
-            while len(self._kept) > 1 and self._nbytes() > _KEPT_BYTES:
-                self._kept.popitem(last=False)
-            return found
-
-    def _nbytes(self) -> int:
-        return sum(mixture.weights.nbytes for mixture in self._kept.values())
-
-
 @lru_cache(maxsize=32)
-def _mixtures_of(bank: ExpertBank) -> _Mixtures:
-    return _Mixtures()
-
-
-def _logits(logits: FloatArray) -> Layer:
-    """Return the layer from a constant feature to logits (G, E)."""
-    return Layer(np.zeros((1, 1, logits.shape[1])), logits)
+def _mixtures_of(bank: ExpertBank) -> MemoryCache:
+    return MemoryCache(_KEPT_BYTES)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -161,6 +131,11 @@ class PriorPlan(Plan):
 
     def __repr__(self) -> str:
         return f"PriorPlan({len(self.bank)} experts, {self.gate!r})"
+
+    @cached_property
+    def _test(self) -> BacktestGate:
+        """What scores experts for gaps and intervals, whatever the gate."""
+        return self.gate if isinstance(self.gate, BacktestGate) else BacktestGate()
 
     @cached_property
     def _gate_key(self) -> str:
@@ -210,7 +185,7 @@ class PriorPlan(Plan):
             gate = (
                 self.gate.gate(matrices, n, self.horizon, top_k)
                 if mask is None
-                else Gate(ConstantRouter(), (_logits(np.array(matrices.bank.log_priors)[None]),))
+                else Gate(ConstantRouter(), (prior_layer(matrices),))
             )
             return Mixture(
                 weights.transpose(1, 0, 2)[None], normalization=Normalization("mean"), gate=gate
@@ -415,8 +390,11 @@ class PriorPlan(Plan):
                 told = scores[some, columns]
                 if np.isnan(told).any():
                     told = self._scores(bank, values, group.mask)
-                per_unit = self._error_spread(bank, n, group.mask, horizon, kept)
-                spread[some, columns] = told[:, :, None] * per_unit
+                matrices, folds = shared_matrices(bank), self._test.folds(n, self.horizon)
+                counted = [int(e) for e in np.flatnonzero(np.isfinite(kept).any(axis=0))]
+                far = not self._fits(n, horizon)
+                variance = step_variances(matrices, n, horizon, counted, group.mask, far=far)
+                spread[some, columns] = told[:, :, None] * error_spreads(matrices, folds, variance)
         weights = np.asarray(softmax(logits, axis=1))
         if spreads:
             spread *= self._calibration(group, periods, weights, spread)[:, None]
@@ -445,52 +423,25 @@ class PriorPlan(Plan):
     def _calibration(
         self, group: ContextGroup, periods: FloatArray, weights: FloatArray, spread: FloatArray
     ) -> FloatArray:
-        """Return what spreads are multiplied by, (r, horizon), for errors of folds to fit them.
-
-        Experts know the errors that they make by themselves. Those of their mixture are smaller,
-        and grow with the step in another way: a power of it, found by least squares.
-        """
+        """Return what spreads (r, E, horizon) are multiplied by, (r, horizon)."""
         r, n = group.values.shape
-        horizon = spread.shape[2]
-        test = self.gate if isinstance(self.gate, BacktestGate) else BacktestGate()
-        folds = test.folds(n, max(self.horizon, horizon))
+        folds = self._test.folds(n, max(self.horizon, spread.shape[2]))
         if folds is None:
-            return np.ones((r, horizon))
+            return np.ones((r, spread.shape[2]))
         seen = np.ones(n, dtype=bool) if group.mask is None else group.mask
         values = group.values - group.values.mean(axis=1, keepdims=True)
-        E, steps = len(self.bank), np.array(folds.ahead)
-        error = np.zeros((r, len(steps)))
-        counted = np.zeros(len(steps))
-        for period in np.unique(periods):
-            some = np.flatnonzero(periods == period)
-            banks = [(self.bank, weights[some, :E])]
-            if period > 0:
-                banks.append((period_experts(period), weights[some, E:]))
-            looks = [
-                fold_forecasts(shared_matrices(bank), folds, values[some], seen)
-                for bank, _ in banks
-            ]
-            for folded in zip(*looks, strict=True):
-                scored, _, target = folded[0]
-                mixed = sum(
-                    np.matmul(own[:, None, :], forecast)[:, 0]
-                    for (_, own), (_, forecast, _) in zip(banks, folded, strict=True)
-                )
-                error[np.ix_(some, scored)] += np.abs(mixed - target)
-                counted[scored] += len(some) / r
-        told = np.einsum("re,reh->rh", weights, spread) / _ERROR_OF_MEAN
-        at = np.minimum(steps, horizon) - 1
-        usable = counted > 0
-        if not usable.any():
-            return np.ones((r, horizon))
-        found = error[:, usable] / counted[usable]
-        ratio = np.log(np.maximum(found, _TINY) / np.maximum(told[:, at[usable]], _TINY))
-        growth = np.log(steps[usable])
-        center = growth.mean()
-        spared = ((growth - center) ** 2).sum()
-        slope = ratio @ (growth - center) / spared if spared > 0 else np.zeros(r)
-        far = np.log(np.minimum(np.arange(1, horizon + 1), steps[-1])) - center
-        return np.asarray(np.exp(ratio.mean(axis=1)[:, None] + slope[:, None] * far))
+        signed = np.zeros((folds.n_folds, r, len(folds.ahead)))  # of the mixture's errors
+        counted = np.zeros((folds.n_folds, 1, len(folds.ahead)))
+        for bank, some, columns in self._looks(periods):
+            own = weights[some, columns][:, None]
+            looks = fold_forecasts(shared_matrices(bank), folds, values[some], seen)
+            for i, (scored, forecast, target) in enumerate(looks):
+                mixed = np.matmul(own, forecast)[:, 0]
+                known = target if bank is self.bank else 0.0  # which counts once
+                signed[i][np.ix_(some, scored)] += mixed - known
+                counted[i, 0, scored] = 1.0
+        told = np.einsum("re,reh->rh", weights, spread)
+        return calibration(np.abs(signed).sum(axis=0), counted.sum(axis=0)[0], folds, told)
 
     def _weighed(
         self,
@@ -504,8 +455,7 @@ class PriorPlan(Plan):
         if mask is not None:
             scores = self._scores(bank, values, mask)
             priors = np.array(bank.log_priors)
-            exponent = gate.exponent if isinstance(gate, BacktestGate) else BacktestGate().exponent
-            return priors - exponent * np.log(np.maximum(scores, _TINY)), scores
+            return priors - self._test.exponent * np.log(np.maximum(scores, _TINY)), scores
         mixture = self._mixture(bank, n, 1)
         _, logits = predict_windows(mixture, values[:, None], backend, scores=True)
         told = logits[:, 0]
@@ -521,7 +471,7 @@ class PriorPlan(Plan):
     ) -> FloatArray:
         """Back-test experts on the host, (r, E)."""
         n = values.shape[1]
-        test = self.gate if isinstance(self.gate, BacktestGate) else BacktestGate()
+        test = self._test
         folds = test.folds(n, self.horizon)
         seen = np.ones(n, dtype=bool) if mask is None else mask
         moves = values - values.mean(axis=1, keepdims=True)
@@ -533,51 +483,6 @@ class PriorPlan(Plan):
         if scores is None:  # nothing to test on: the spread of the values themselves
             return np.broadcast_to(moves.std(axis=1, keepdims=True), (len(values), len(bank)))
         return scores
-
-    def _error_spread(
-        self,
-        bank: ExpertBank,
-        n: int,
-        mask: npt.NDArray[np.bool_] | None,
-        horizon: int,
-        logits: FloatArray,
-    ) -> FloatArray:
-        """Return the scale of errors at every step, for a score of one, (E, horizon)."""
-        matrices = shared_matrices(bank)
-        test = self.gate if isinstance(self.gate, BacktestGate) else BacktestGate()
-        folds = test.folds(n, self.horizon)
-        variance = self._variance(matrices, n, mask, horizon, logits)
-        if folds is None:
-            return np.sqrt(variance / variance[:, :1])
-        tested = matrices.predictors(folds.lookback, folds.ahead[-1], steps=folds.ahead).variance
-        scored = np.sqrt(tested).mean(axis=1, keepdims=True)
-        return np.asarray(_ERROR_OF_MEAN * np.sqrt(variance) / scored)
-
-    def _variance(
-        self,
-        matrices: BankMatrices,
-        n: int,
-        mask: npt.NDArray[np.bool_] | None,
-        horizon: int,
-        logits: FloatArray,
-    ) -> FloatArray:
-        """Return the variance of every step; between known steps where there are very many."""
-        counted = [int(e) for e in np.flatnonzero(np.isfinite(logits).any(axis=0))]
-        if not self._fits(n, horizon):
-            variance = np.ones((len(matrices.bank), horizon))
-            steps = np.unique(np.geomspace(1, horizon, _KNOWN_VARIANCES).round().astype(int))
-            for e in counted:
-                known = far_variances(matrices, e, n, steps, mask=mask)
-                variance[e] = np.interp(np.arange(1, horizon + 1), steps, known)
-            return variance
-        predictors = matrices.predictors(n, horizon)
-        if mask is None:
-            return predictors.variance
-        variance = np.array(predictors.variance)
-        for e in counted:
-            own = predictors.weights[:, e]
-            variance[e] += variance_of_filling(matrices.precision(e, n), own, mask)
-        return variance
 
     def _means(
         self,

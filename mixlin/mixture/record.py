@@ -186,6 +186,11 @@ class Mixture:
         )
 
     @property
+    def nbytes(self) -> int:
+        """Memory of the experts' weights."""
+        return int(self.weights.nbytes)
+
+    @property
     def n_experts(self) -> int:
         """Number of experts."""
         return int(self.weights.shape[1])
