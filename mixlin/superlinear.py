@@ -216,7 +216,7 @@ class SuperLinearForecaster(BaseForecaster):
                 "training=None."
             )
         task = LearningTask(
-            bank=default_bank() if self.bank is None else self.bank,
+            bank=self.bank or default_bank(),
             gate=None if self.gate == "auto" else clone(named_gate(self.gate)),
             top_k=TOP_K if isinstance(self.top_k, str) else self.top_k,
             auto_period=self.auto_period,
@@ -232,7 +232,7 @@ class SuperLinearForecaster(BaseForecaster):
         elif isinstance(self.bank, Pretrained):
             names = list(self.bank.expert_names)
         else:
-            names = (default_bank() if self.bank is None else self.bank).names
+            names = (self.bank or default_bank()).names
         return {"plan_": plan, "expert_names_": names, "history_": history or []}
 
     def _plan(self, lookback: int, horizon: int, n_channels: int | None) -> Plan:
@@ -250,7 +250,7 @@ class SuperLinearForecaster(BaseForecaster):
             lookback,
             horizon,
             n_channels,
-            bank=default_bank() if self.bank is None else self.bank,
+            bank=self.bank or default_bank(),
             gate=gate,
             top_k=TOP_K if isinstance(self.top_k, str) else self.top_k,
             auto_period=self.auto_period,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, overload
 
 from .kernels import DampedTrend, Kernel, OrnsteinUhlenbeck, Periodic, PriorExpert, RandomWalk
@@ -361,6 +361,7 @@ def seasonless_experts() -> ExpertBank:
     return ExpertBank(tuple(made))
 
 
+@lru_cache(maxsize=1)
 def default_bank() -> ExpertBank:
     """Return the bank that forecasts series of any kind.
 
@@ -379,6 +380,7 @@ def default_bank() -> ExpertBank:
     return ExpertBank(seasonal) + seasonless_experts()
 
 
+@lru_cache(maxsize=256)
 def period_experts(period: float) -> ExpertBank:
     """Return the experts for a period found in a series.
 
