@@ -415,3 +415,65 @@ def test_the_state_grows_with_the_window_and_not_with_the_series():
         sizes.append(len(pickle.dumps(sums)))
     assert abs(sizes[1] - sizes[0]) < 200
     assert sizes[1] < 48 * 2 * (L + H) + 4000
+
+
+# ---------------------------------------------------------------------------------------------
+# weights that decay, waves, channels one by one
+
+
+def weighted_windows(v, length, decay):
+    z = np.lib.stride_tricks.sliding_window_view(v, length)
+    keep = np.isfinite(z).all(axis=1)
+    weight = decay ** np.arange(len(z) - 1.0, -1.0, -1.0)
+    return z[keep], weight[keep], np.arange(len(z))[keep]
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.99, 0.6])
+@pytest.mark.parametrize("cuts", [(), (100,), (3, 9, 40, 41, 160)])
+@pytest.mark.parametrize("gaps", [False, True])
+def test_decaying_sums_and_waves_are_those_of_the_windows(decay, cuts, gaps):
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((220, 2)).cumsum(axis=0) + 5.0
+    if gaps:
+        values[60:63, 0] = values[150, 1] = values[0, 1] = values[-2, 0] = np.nan
+    L, H, level = 9, 5, np.array([5.0, 4.0])
+    frequencies = 2 * np.pi * np.array([1, 2]) / 24
+    sums = SeriesSums(L, H, level, decay=decay, frequencies=frequencies)
+    for i, chunk in enumerate(np.split(values, cuts)):
+        sums.add(chunk, continues=i > 0, at=7.0)
+    each = sums.each_moments(np.array([1.0, 2.0]), np.zeros(2), np.arange(2))
+    for c in range(2):
+        z, w, at = weighted_windows(values[:, c], L + H, decay)
+        z = z - level[c]
+        last = at + 7.0 + L - 1
+        phi = np.concatenate([f(np.outer(frequencies, last)) for f in (np.cos, np.sin)])
+        dense = (z.T * w) @ z
+        tolerance = 1e-10 * np.abs(dense).max()
+        own = np.array([c])
+        found = sums.moments(np.ones(1), np.zeros(1), own)
+        assert np.abs(found[:-1, :-1] - dense).max() < tolerance
+        assert np.abs(found[-1, :-1] - w @ z).max() < tolerance
+        assert np.abs(each[c] * np.r_[[(1 + c)] * (L + H), 1] * np.r_[[(1 + c)] * (L + H), 1][:, None] - found).max() < tolerance
+        cross, gram = sums.waves(c)
+        assert np.abs(cross - (phi * w) @ z).max() < tolerance
+        assert np.abs(gram - (phi * w) @ phi.T).max() < tolerance
+        variance = np.average(
+            z[:, :L].ravel() ** 2, weights=np.repeat(w, L)
+        ) - np.average(z[:, :L].ravel(), weights=np.repeat(w, L)) ** 2
+        assert sums.input_variance()[c] == pytest.approx(variance, rel=1e-9)
+        coef = rng.standard_normal((1, L + H, 3))
+        residual = sums.quadratic(coef, np.zeros((2, 3)))[c]
+        assert residual == pytest.approx((w[:, None] * (z @ coef[0]) ** 2).sum(axis=0), rel=1e-8)
+
+
+def test_channels_are_added_one_by_one():
+    rng = np.random.default_rng(1)
+    a, b = rng.standard_normal(90), rng.standard_normal(140)
+    sums = SeriesSums(6, 3, np.zeros(2), decay=0.97)
+    sums.add(a[:50, None], channels=np.array([0]))
+    sums.add(b[:, None], channels=np.array([1]))
+    sums.add(a[50:, None], continues=True, channels=np.array([0]))
+    for c, v in enumerate((a, b)):
+        z, w, _ = weighted_windows(v, 9, 0.97)
+        found = sums.moments(np.ones(1), np.zeros(1), np.array([c]))
+        assert np.abs(found[:-1, :-1] - (z.T * w) @ z).max() < 1e-11

@@ -4,21 +4,47 @@ With ``z_t = v[t : t + M]`` the Gram matrix ``G = sum_t z_t z_t'`` of N consecut
 ``G[i + 1, j + 1] = G[i, j] - v[i] v[j] + v[N + i] v[N + j]``. Its first row (a correlation), the
 first M - 1 and the last M - 1 values of the stretch therefore determine it: 3 M numbers per
 channel and stretch, which add up over stretches, chunks, series and machines.
+
+With weights that decay, ``w_t = decay ** (age of window t)``, the right-hand side is multiplied by
+``decay``. Products with a wave, ``sum_t w_t exp(i omega t) v[t + j]``, obey the same recursion in j
+with the factor ``decay * exp(-i omega)``: one complex number per channel and wave.
 """
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.linalg.blas import dgemm
+from scipy.signal import lfilter
 
 from .window_sums import WindowSums, dense_quadratic
 
 FloatArray = npt.NDArray[np.float64]
+ComplexArray = npt.NDArray[np.complex128]
 
 _FFT_LENGTH = 2**14  # long enough that overlaps cost little, short enough to stay in cache
 _FFT_ELEMENTS = 2**20  # channels are transformed together up to this many values
+
+
+class Boundaries(NamedTuple):
+    """Where the stretches of a channel begin and end: what the recursion takes off and adds.
+
+    Attributes
+    ----------
+    rows : array of shape (k, M - 1)
+        Heads, whose weights are negative, and tails.
+    weight : array of shape (k,)
+        Signed; a tail's is that of the window after the last one.
+    at : array of shape (k,)
+        Ordinal of the row that the window starts at.
+    """
+
+    rows: FloatArray
+    weight: FloatArray
+    at: FloatArray
 
 
 class SeriesSums(WindowSums):
@@ -33,6 +59,11 @@ class SeriesSums(WindowSums):
     lookback, horizon : int
     level : array of shape (C,)
     eps : array of shape (C,), optional
+    decay : float, default=1.0
+        Weight of a window relative to that of the next one. Rows that continue a series let
+        everything that was learnt before fade.
+    frequencies : array of shape (F,), optional
+        Radians per row, of waves whose products with the windows are kept: see :meth:`waves`.
 
     Examples
     --------
@@ -45,27 +76,49 @@ class SeriesSums(WindowSums):
     """
 
     def __init__(
-        self, lookback: int, horizon: int, level: FloatArray, eps: FloatArray | None = None
+        self,
+        lookback: int,
+        horizon: int,
+        level: FloatArray,
+        eps: FloatArray | None = None,
+        *,
+        decay: float = 1.0,
+        frequencies: FloatArray | None = None,
     ) -> None:
         super().__init__(lookback, horizon, level, eps)
         n_channels, length = len(level), lookback + horizon
+        self.decay = decay
+        self.frequencies = np.empty(0) if frequencies is None else np.asarray(frequencies)
         self._length = length
         self._first = np.zeros((n_channels, length))
         self._start_sum = np.zeros(n_channels)
         self._scale_cross = np.zeros((n_channels, length))
         self._scale_sum = np.zeros((n_channels, 2))  # of s and of s * s
-        # closed stretches: weight times (tail tail' - head head'), listed or folded
-        self._heads: list[list[FloatArray]] = [[] for _ in range(n_channels)]
-        self._tails: list[list[FloatArray]] = [[] for _ in range(n_channels)]
-        self._ends: list[list[float]] = [[] for _ in range(n_channels)]
-        self._folded: dict[int, tuple[FloatArray, FloatArray]] = {}
+        # products of waves with the first value of a window, with one, and with each other
+        n_waves = len(self.frequencies)
+        self._wave_start = np.zeros((n_channels, n_waves), dtype=np.complex128)
+        self._wave_sum = np.zeros((n_channels, n_waves), dtype=np.complex128)
+        self._wave_pairs = np.zeros((n_channels, 2, n_waves, n_waves), dtype=np.complex128)
+        # boundaries of closed stretches, listed or folded
+        self._listed: list[list[tuple[FloatArray, float, float]]] = [[] for _ in range(n_channels)]
+        self._folded: dict[int, tuple[FloatArray, FloatArray, ComplexArray]] = {}
         # the open stretch: its head once it has one, and its last values
-        self._open_head: list[FloatArray | None] = [None] * n_channels
+        self._open_head: list[tuple[FloatArray, float, float] | None] = [None] * n_channels
         self._open_tail: list[FloatArray] = [np.empty(0)] * n_channels
-        self._open_weight = 1.0
+        self._tail_at = np.zeros(n_channels)  # ordinals of its first row, and of the next row
+        self._next = np.zeros(n_channels)
+        self._open_weight = np.ones(n_channels)
+
+    # -- adding ----------------------------------------------------------------------------
 
     def add(
-        self, values: npt.NDArray[np.floating], weight: float = 1.0, *, continues: bool = False
+        self,
+        values: npt.NDArray[np.floating],
+        weight: float = 1.0,
+        *,
+        continues: bool = False,
+        at: float | None = None,
+        channels: npt.NDArray[np.intp] | None = None,
     ) -> None:
         """Add all windows of a series.
 
@@ -74,73 +127,122 @@ class SeriesSums(WindowSums):
         values : array of shape (T, C)
             NaN marks missing values; windows that hold one are left out.
         weight : float
-            Of every window.
+            Of every window; of the newest one, where weights decay.
         continues : bool
             Whether ``values`` follow directly on the last call's, so that windows across the
             join count.
+        at : float, optional
+            Ordinal of the first row, which waves start from; 0 by default.
+        channels : array of shape (C,), optional
+            Which channels these are; all by default.
         """
+        every = np.arange(self.n_channels) if channels is None else channels
         if not continues:
-            self._close()
-        elif weight != self._open_weight and any(len(tail) for tail in self._open_tail):
+            for c in every:
+                self._close_channel(c)
+            self._next[every] = 0.0 if at is None else at
+        elif any(len(self._open_tail[c]) and weight != self._open_weight[c] for c in every):
             raise ValueError(
-                f"rows that continue a series must keep its weight {self._open_weight}; got "
-                f"{weight}. Give the whole series to fit with its sample_weight, or start another "
+                f"rows that continue a series must keep its weight "
+                f"{self._open_weight[every[0]]:g}; got {weight}. Give the whole series to fit with its sample_weight, or start another "
                 "one with new_series=True."
             )
-        self._open_weight = weight
+        if continues and self.decay != 1.0:
+            self._fade(self.decay ** len(values), every)
+        self._open_weight[every] = weight
+        start = float(self._next[every[0]])
+        self._next[every] = start + len(values)
         missing = np.isnan(values)
         if not missing.any():
-            self._add_stretch(values, np.arange(self.n_channels))
+            self._add_stretch(values, every, start)
             return
-        for c in range(self.n_channels):
-            edges = np.flatnonzero(np.diff(missing[:, c], prepend=True, append=True))
+        for i, c in enumerate(every):
+            edges = np.flatnonzero(np.diff(missing[:, i], prepend=True, append=True))
             only = np.array([c])
-            if missing[0, c]:
+            if missing[0, i]:
                 self._close_channel(c)
-            for start, stop in zip(edges[::2], edges[1::2], strict=True):
-                self._add_stretch(values[start:stop, c : c + 1], only)
+            for begin, stop in zip(edges[::2], edges[1::2], strict=True):
+                self._add_stretch(values[begin:stop, i : i + 1], only, start + begin)
                 if stop < len(values):
                     self._close_channel(c)
 
-    def _add_stretch(self, rows: npt.NDArray[np.floating], channels: npt.NDArray[np.intp]) -> None:
+    def _fade(self, factor: float, channels: npt.NDArray[np.intp]) -> None:
+        """Multiply everything that was learnt about channels by a factor."""
+        for sums in (
+            self.n_windows,
+            self._first,
+            self._start_sum,
+            self._scale_cross,
+            self._scale_sum,
+            self._wave_start,
+            self._wave_sum,
+            self._wave_pairs,
+        ):
+            sums[channels] *= factor
+        for c in map(int, channels):
+            self._listed[c] = [(row, w * factor, at) for row, w, at in self._listed[c]]
+            if c in self._folded:
+                outer, line, waves = self._folded[c]
+                self._folded[c] = (outer * factor, line * factor, waves * factor)
+            if (head := self._open_head[c]) is not None:
+                self._open_head[c] = (head[0], head[1] * factor, head[2])
+
+    def _add_stretch(
+        self, rows: npt.NDArray[np.floating], channels: npt.NDArray[np.intp], start: float
+    ) -> None:
         tails = [self._open_tail[c] for c in channels]
         lengths = {len(tail) for tail in tails}
         if len(lengths) > 1:  # the channels' gaps differ: their stretches have different lengths
             for i, c in enumerate(channels):
-                self._add_stretch(rows[:, i : i + 1], np.array([c]))
+                self._add_stretch(rows[:, i : i + 1], np.array([c]), start)
             return
         if lengths != {0}:
             # only the start of the rows is needed for the windows across the join
-            M = self._length
+            M, n_before = self._length, lengths.pop()
             if len(rows) >= M:
                 across = np.concatenate([np.stack(tails, axis=1), rows[: M - 1]])
-                self._accumulate(across, channels)
-                self._accumulate(rows, channels)
+                self._accumulate(across, channels, start - n_before)
+                self._accumulate(rows, channels, start)
                 return
             rows = np.concatenate([np.stack(tails, axis=1), rows])
-        self._accumulate(rows, channels)
+            start -= n_before
+        self._accumulate(rows, channels, start)
 
-    def _accumulate(self, rows: npt.NDArray[np.floating], channels: npt.NDArray[np.intp]) -> None:
+    def _age_weight(self, c: int, start: float) -> float:
+        """Return the weight of a channel's window that starts at a row."""
+        weight = float(self._open_weight[c])
+        if self.decay == 1.0:
+            return weight
+        return float(weight * self.decay ** (self._next[c] - self._length - start))
+
+    def _accumulate(
+        self, rows: npt.NDArray[np.floating], channels: npt.NDArray[np.intp], start: float
+    ) -> None:
         """Add the windows of ``rows``, which hold the open stretch's last values if any."""
-        M, weight = self._length, self._open_weight
+        M = self._length
         n_windows = len(rows) - M + 1
         if n_windows > 0:
-            self.n_windows[channels] += weight * n_windows
             group = max(1, _FFT_ELEMENTS // min(2 * _FFT_LENGTH, n_windows + 2 * M))
             for at in range(0, len(channels), group):
                 part = slice(at, at + group)
-                self._correlate(rows[:, part], channels[part], n_windows)
+                self._correlate(rows[:, part], channels[part], n_windows, start)
         last = np.array(rows[-(M - 1) :] if M > 1 else rows[:0], dtype=np.float64)
         head = np.array(rows[: M - 1], dtype=np.float64) if n_windows > 0 else None
         for i, c in enumerate(channels):
             if self._open_head[c] is None and head is not None:
-                self._open_head[c] = head[:, i] - self.level[c]
+                off = head[:, i] - self.level[c]
+                self._open_head[c] = (off, self._age_weight(c, start), start)
             self._open_tail[c] = last[:, i].copy()
+            self._tail_at[c] = start + len(rows) - len(last)
 
     def _correlate(
-        self, rows: npt.NDArray[np.floating], channels: npt.NDArray[np.intp], n_windows: int
+        self,
+        rows: npt.NDArray[np.floating],
+        channels: npt.NDArray[np.intp],
+        n_windows: int,
+        first_row: float,
     ) -> None:
-        M, weight = self._length, self._open_weight
+        M, weight = self._length, self._age_weight(int(channels[0]), first_row)
         n_fft = next_fast_len(min(n_windows + M - 1, max(_FFT_LENGTH, 4 * M)), real=True)
         block = n_fft - M + 1
         level = self.level[channels][:, None]
@@ -151,16 +253,36 @@ class SeriesSums(WindowSums):
             v = rows[start : start + size + M - 1].T - level
             ahead = rfft(v, n_fft)
             starts = v[:, :size]
+            w: Any = 1.0
+            if self.decay != 1.0:  # relative to the first window, so that nothing overflows
+                w = weight * self.decay ** -(start + np.arange(size, dtype=np.float64))
+            else:
+                w = np.full(size, weight)
+            starts = w * starts
             spectrum += np.conj(rfft(starts, n_fft)) * ahead
-            self._start_sum[channels] += weight * starts.sum(axis=1)
+            self.n_windows[channels] += w.sum()
+            self._start_sum[channels] += starts.sum(axis=1)
+            if len(self.frequencies):
+                self._add_waves(starts, w, channels, first_row + start)
             if self.eps is not None:
                 s = self._window_scale(v, channels, size)
-                scale_spectrum += np.conj(rfft(s, n_fft)) * ahead
-                self._scale_sum[channels, 0] += weight * s.sum(axis=1)
-                self._scale_sum[channels, 1] += weight * np.einsum("ct,ct->c", s, s)
-        self._first[channels] += weight * irfft(spectrum, n_fft)[:, :M]
+                scale_spectrum += np.conj(rfft(w * s, n_fft)) * ahead
+                self._scale_sum[channels, 0] += s @ w
+                self._scale_sum[channels, 1] += (s * s) @ w
+        self._first[channels] += irfft(spectrum, n_fft)[:, :M]
         if self.eps is not None:
-            self._scale_cross[channels] += weight * irfft(scale_spectrum, n_fft)[:, :M]
+            self._scale_cross[channels] += irfft(scale_spectrum, n_fft)[:, :M]
+
+    def _add_waves(
+        self, starts: FloatArray, w: FloatArray, channels: npt.NDArray[np.intp], at: float
+    ) -> None:
+        rows = at + np.arange(len(w))
+        waves = np.exp(1j * np.outer(rows, self.frequencies))
+        self._wave_start[channels] += starts @ waves
+        weighted = waves * w[:, None]
+        self._wave_sum[channels] += weighted.sum(axis=0)
+        self._wave_pairs[channels, 0] += weighted.T @ waves
+        self._wave_pairs[channels, 1] += weighted.T @ np.conj(waves)
 
     def _window_scale(self, v: FloatArray, channels: npt.NDArray[np.intp], size: int) -> FloatArray:
         assert self.eps is not None
@@ -174,75 +296,172 @@ class SeriesSums(WindowSums):
         variance = np.maximum(square - mean * mean, 0.0)
         return np.asarray(np.sqrt(variance + self.eps[channels][:, None]))
 
-    def _close(self) -> None:
-        for c in range(self.n_channels):
-            self._close_channel(c)
-
     def _close_channel(self, c: int) -> None:
-        head = self._open_head[c]
-        if head is not None:
-            self._heads[c].append(head)
-            self._tails[c].append(self._open_tail[c] - self.level[c])
-            self._ends[c].append(self._open_weight)
-            if len(self._ends[c]) > max(8, self._length // 2):
+        if (ends := self._open_ends(c)) is not None:
+            self._listed[c] += ends
+            if len(self._listed[c]) > max(16, self._length):
                 self._fold(c)
         self._open_head[c] = None
         self._open_tail[c] = np.empty(0)
 
+    def _open_ends(self, c: int) -> list[tuple[FloatArray, float, float]] | None:
+        """Return both boundaries of the open stretch, None if it has no window."""
+        head = self._open_head[c]
+        if head is None:
+            return None
+        tail, at = self._open_tail[c] - self.level[c], float(self._tail_at[c])
+        rows, weight, start = head
+        return [(rows, -weight, start), (tail, self._age_weight(c, at), at)]
+
+    def _boundaries(self, c: int) -> Boundaries:
+        """Return all boundaries of a channel that are not folded."""
+        return self._stacked(self._listed[c] + (self._open_ends(c) or []))
+
+    def _stacked(self, listed: list[tuple[FloatArray, float, float]]) -> Boundaries:
+        rows = np.reshape([row for row, _, _ in listed], (len(listed), self._length - 1))
+        weights, at = (np.array([entry[k] for entry in listed], dtype=float) for k in (1, 2))
+        return Boundaries(rows, weights, at)
+
     def _fold(self, c: int) -> None:
         steps = self._length - 1
-        outer, line = self._folded.get(c, (np.zeros((steps, steps)), np.zeros(steps)))
-        heads, tails = np.array(self._heads[c]), np.array(self._tails[c])
-        w = np.array(self._ends[c])[:, None]
-        self._folded[c] = (
-            outer + (w * tails).T @ tails - (w * heads).T @ heads,
-            line + (w * (tails - heads)).sum(axis=0),
+        outer, line, waves = self._folded.get(
+            c,
+            (
+                np.zeros((steps, steps)),
+                np.zeros(steps),
+                np.zeros((len(self.frequencies), steps), dtype=np.complex128),
+            ),
         )
-        self._heads[c], self._tails[c], self._ends[c] = [], [], []
+        rows, w, at = self._stacked(self._listed[c])
+        waved = np.exp(1j * np.outer(self.frequencies, at)) * w
+        self._folded[c] = (
+            outer + (w[:, None] * rows).T @ rows,
+            line + w @ rows,
+            waves + waved @ rows,
+        )
+        self._listed[c] = []
 
-    def _boundaries(self, c: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return heads, tails (k, M - 1) and weights (k,) of a channel, the open stretch too."""
-        heads, tails, ends = self._heads[c], self._tails[c], self._ends[c]
-        if (head := self._open_head[c]) is not None:
-            heads = [*heads, head]
-            tails = [*tails, self._open_tail[c] - self.level[c]]
-            ends = [*ends, self._open_weight]
-        shape = (len(ends), self._length - 1)
-        return np.reshape(heads, shape), np.reshape(tails, shape), np.array(ends)
+    # -- reading ---------------------------------------------------------------------------
 
     def _lag_sums(self, c: int) -> FloatArray:
         """Return the sum over windows of every coordinate of (x, y)."""
-        heads, tails, end = self._boundaries(c)
-        line = end @ (tails - heads)
+        rows, w, _ = self._boundaries(c)
+        line = w @ rows
         if c in self._folded:
             line = line + self._folded[c][1]
-        return np.asarray(self._start_sum[c] + np.concatenate([[0.0], np.cumsum(line)]))
+        first = float(self._start_sum[c])
+        if self.decay == 1.0:
+            return np.asarray(first + np.concatenate([[0.0], np.cumsum(line)]))
+        return np.asarray(_decayed(first, line, self.decay))
+
+    def waves(self, c: int) -> tuple[FloatArray, FloatArray]:
+        """Return the products of the waves with a channel's windows and with each other.
+
+        Parameters
+        ----------
+        c : int
+
+        Returns
+        -------
+        cross : array of shape (2 F, M)
+            Sum over windows of ``cos(w t)`` and of ``sin(w t)`` times (x, y) in data units,
+            measured from the level; t is the ordinal of the window's last input.
+        gram : array of shape (2 F, 2 F)
+            Sum over windows of the waves' products.
+        """
+        rows, weight, at = self._boundaries(c)
+        w = self.frequencies
+        lines = (np.exp(1j * np.outer(w, at)) * weight) @ rows
+        if c in self._folded:
+            lines = lines + self._folded[c][2]
+        turn = self.decay * np.exp(-1j * w)
+        cross = np.stack(
+            [
+                _decayed(start, line, factor)
+                for start, line, factor in zip(self._wave_start[c], lines, turn, strict=True)
+            ]
+        ) if len(w) else np.empty((0, self._length), dtype=np.complex128)
+        ahead = np.exp(1j * w * (self.lookback - 1))  # from the first row to the last input
+        cross = cross * ahead[:, None]
+        plus = self._wave_pairs[c, 0] * np.outer(ahead, ahead)
+        minus = self._wave_pairs[c, 1] * np.outer(ahead, np.conj(ahead))
+        cc, ss = (minus + plus).real / 2, (minus - plus).real / 2
+        cs = (plus - minus).imag / 2  # cos a sin b = (sin(a + b) - sin(a - b)) / 2
+        gram = np.block([[cc, cs], [cs.T, ss]])
+        return np.concatenate([cross.real, cross.imag]), gram
 
     def moments(
         self, scale: FloatArray, shift: FloatArray, channels: npt.NDArray[np.intp]
     ) -> FloatArray:
-        M, inverse = self._length, 1.0 / scale
-        square = inverse * inverse
-        bounds = [self._boundaries(c) for c in channels]
-        heads = np.concatenate([b[0] for b in bounds])
-        tails = np.concatenate([b[1] for b in bounds])
-        end = np.concatenate([b[2] for b in bounds])
-        owner = np.repeat(np.arange(len(channels)), [len(b[2]) for b in bounds])
+        out = np.empty((1, self.width, self.width))
+        self._moments_into(out, scale, shift, [channels])
+        return np.asarray(out[0])
 
-        signed = np.concatenate([tails, heads])
-        sign = np.concatenate([end, -end]) * np.tile(square[owner], 2)
+    def each_moments(
+        self, scale: FloatArray, shift: FloatArray, channels: npt.NDArray[np.intp]
+    ) -> FloatArray:
+        out = np.empty((len(channels), self.width, self.width))
+        self._moments_into(out, scale, shift, [np.array([c]) for c in channels])
+        return out
+
+    def _moments_into(
+        self,
+        out: FloatArray,
+        scale: FloatArray,
+        shift: FloatArray,
+        groups: list[npt.NDArray[np.intp]],
+    ) -> None:
+        """Write the moments of groups of channels; one recursion serves all groups."""
+        M = self._length
+        steps = np.empty((len(groups), M - 1, M - 1))
+        at = 0
+        for g, channels in enumerate(groups):
+            own = slice(at, at + len(channels))
+            at += len(channels)
+            self._start_moments(out[g], steps[g], scale[own], shift[own], channels)
+        gram = out[:, :M, :M]
+        for i in range(M - 1):
+            np.add(gram[:, i, i:-1], steps[:, i, i:], out=gram[:, i + 1, i + 1 :])
+            if self.decay != 1.0:
+                gram[:, i + 1, i + 1 :] *= self.decay
+        at = 0
+        for g, channels in enumerate(groups):
+            own = slice(at, at + len(channels))
+            at += len(channels)
+            _mirror(gram[g])
+            self._shift_moments(out[g], scale[own], shift[own], channels)
+
+    def _start_moments(
+        self,
+        out: FloatArray,
+        step: FloatArray,
+        scale: FloatArray,
+        shift: FloatArray,
+        channels: npt.NDArray[np.intp],
+    ) -> None:
+        """Write the first row of a pooled Gram matrix, and what the recursion adds."""
+        square = 1.0 / (scale * scale)
+        bounds = [self._boundaries(c) for c in channels]
+        rows = np.concatenate([b.rows for b in bounds])
+        weight = np.concatenate([b.weight * s for b, s in zip(bounds, square, strict=True)])
         # scipy's BLAS, as for the factorization: numpy's own copy would leave threads spinning
-        step = dgemm(1.0, signed.T, (signed * sign[:, None]).T, trans_b=True).T
+        step[:] = dgemm(1.0, rows.T, (rows * weight[:, None]).T, trans_b=True).T
         for i, c in enumerate(channels):
             if c in self._folded:
                 step += square[i] * self._folded[c][0]
+        out[0, : self._length] = square @ self._first[channels]
 
-        out = np.empty((self.width, self.width))
+    def _shift_moments(
+        self,
+        out: FloatArray,
+        scale: FloatArray,
+        shift: FloatArray,
+        channels: npt.NDArray[np.intp],
+    ) -> None:
+        """Measure a pooled Gram matrix from shifted levels, and write the other coordinates."""
+        M, inverse = self._length, 1.0 / scale
+        square = inverse * inverse
         gram = out[:M, :M]
-        gram[0] = square @ self._first[channels]
-        for i in range(M - 1):
-            np.add(gram[i, i:-1], step[i, i:], out=gram[i + 1, i + 1 :])
-        _mirror(gram)
         n, lag_sums = self.n_windows[channels], np.array([self._lag_sums(c) for c in channels])
         if shift.any():
             cross = (square * shift) @ lag_sums
@@ -257,7 +476,6 @@ class SeriesSums(WindowSums):
             out[M, :M] = out[:M, M] = cross
             out[M, M] = square @ scale_sum[:, 1]
             out[M, -1] = out[-1, M] = inverse @ scale_sum[:, 0]
-        return out
 
     def quadratic(self, coef: FloatArray, constant: FloatArray) -> FloatArray:
         # q'Gq of G[i, j] = first[j - i] + sum_k tail[i - k] tail[j - k] - head[i - k] head[j - k]
@@ -265,25 +483,25 @@ class SeriesSums(WindowSums):
         M, size = self._length, coef.shape[2]
         n_fft = next_fast_len(2 * M, real=True)
         out = np.empty((self.n_channels, size))
+        spectrum = None  # of shared coefficients, taken once
         for c in range(self.n_channels):
             g = min(c, len(coef) - 1)
-            if c < len(coef):
-                rows_of = np.ascontiguousarray(coef[g].T)
-                spectrum = rfft(rows_of[:, :M], n_fft)
-                lags = irfft(spectrum.real**2 + spectrum.imag**2, n_fft)[:, :M]
-                lags[:, 1:] *= 2
-            if c in self._folded:
+            if c in self._folded or self.decay != 1.0:
                 only = np.array([c])
                 out[c] = dense_quadratic(
                     self.moments(np.ones(1), np.zeros(1), only), coef[g], constant[c]
                 )
                 continue
-            heads, tails, end = self._boundaries(c)
+            if c < len(coef) or spectrum is None:
+                rows_of = np.ascontiguousarray(coef[g].T)
+                spectrum = rfft(rows_of[:, :M], n_fft)
+                lags = irfft(spectrum.real**2 + spectrum.imag**2, n_fft)[:, :M]
+                lags[:, 1:] *= 2
+            boundaries = self._boundaries(c)
             total = lags @ self._first[c]
-            for rows, sign in ((tails, 1.0), (heads, -1.0)):
-                for row, w in zip(rows, end, strict=True):
-                    overlap = irfft(spectrum * np.conj(rfft(row, n_fft)), n_fft)[:, 1:M]
-                    total += sign * w * np.einsum("kt,kt->k", overlap, overlap)
+            for row, w in zip(boundaries.rows, boundaries.weight, strict=True):
+                overlap = irfft(spectrum * np.conj(rfft(row, n_fft)), n_fft)[:, 1:M]
+                total += w * np.einsum("kt,kt->k", overlap, overlap)
             sums = self._lag_sums(c)
             q, plain = rows_of[:, :M], constant[c]
             total += plain * (2 * (q @ sums) + plain * self.n_windows[c])
@@ -299,18 +517,26 @@ class SeriesSums(WindowSums):
         L = self.lookback
         out = np.zeros(self.n_channels)
         for c in range(self.n_channels):
-            heads, tails, end = self._boundaries(c)
-            square = end @ (tails * tails - heads * heads)
-            line = end @ (tails - heads)
+            rows, w, _ = self._boundaries(c)
+            square, line = w @ (rows * rows), w @ rows
             if c in self._folded:
                 square = square + np.diag(self._folded[c][0])
                 line = line + self._folded[c][1]
-            remaining = np.arange(L - 1, 0, -1) / L  # the mean over lags of a running sum
             n = max(self.n_windows[c], np.finfo(np.float64).tiny)
-            mean_square = (self._first[c, 0] + remaining @ square[: L - 1]) / n
-            mean = (self._start_sum[c] + remaining @ line[: L - 1]) / n
+            if self.decay != 1.0:
+                mean_square = _decayed(self._first[c, 0], square[: L - 1], self.decay).mean() / n
+                mean = _decayed(self._start_sum[c], line[: L - 1], self.decay).mean() / n
+            else:
+                remaining = np.arange(L - 1, 0, -1) / L  # the mean over lags of a running sum
+                mean_square = (self._first[c, 0] + remaining @ square[: L - 1]) / n
+                mean = (self._start_sum[c] + remaining @ line[: L - 1]) / n
             out[c] = max(mean_square - mean * mean, 0.0)
         return out
+
+
+def _decayed(first: Any, line: npt.NDArray[Any], factor: Any) -> npt.NDArray[Any]:
+    """Return s with ``s[0] = first`` and ``s[j + 1] = factor * (s[j] + line[j])``."""
+    return np.asarray(lfilter([1.0], [1.0, -factor], np.concatenate([[first], factor * line])))
 
 
 def _mirror(square: FloatArray) -> None:

@@ -67,6 +67,23 @@ class WindowSums(ABC):
         array of shape (width, width)
         """
 
+    def each_moments(
+        self, scale: FloatArray, shift: FloatArray, channels: npt.NDArray[np.intp]
+    ) -> FloatArray:
+        """Return the second moments of every channel by itself.
+
+        Parameters
+        ----------
+        scale, shift, channels
+            As in :meth:`moments`.
+
+        Returns
+        -------
+        array of shape (n_selected, width, width)
+        """
+        one = [slice(i, i + 1) for i in range(len(channels))]
+        return np.array([self.moments(scale[i], shift[i], channels[i]) for i in one])
+
     @abstractmethod
     def quadratic(self, coef: FloatArray, constant: FloatArray) -> FloatArray:
         """Return the sum over windows of ``(coef' (x, y[, s]) + constant) ** 2``, per channel.
