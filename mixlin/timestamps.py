@@ -98,6 +98,63 @@ class TimeIndex:
             raise ValueError(beyond)
         return out
 
+    def ordinal(self) -> float:
+        """Return the place of the last label on a count of steps that all series share.
+
+        Rows of one frequency have consecutive ordinals, so that the phase of a season can be told
+        for any of them: steps since 1970 (in time, not by the clock on the wall), months for
+        months, the label over the step for integers.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ValueError
+            If steps have no fixed length, as business days don't.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from mixlin.timestamps import read_timestamps
+        >>> hours = np.datetime64("1970-01-02T00") + np.arange(5)
+        >>> read_timestamps(hours)[0].ordinal()
+        28.0
+        """
+        if self.kind == "integer":
+            return int(self.last) / int(self.freq)
+        if self.kind == "stamps":
+            step = _parse_step(str(self.freq))
+            if np.datetime_data(step.dtype)[0] in "YM":
+                months = self.last.astype("datetime64[M]").astype(np.int64)
+                return float(months / step.astype("timedelta64[M]").astype(np.int64))
+            unit = np.promote_types(self.last.dtype, step.dtype.str.replace("m8", "M8"))
+            finest = np.datetime_data(unit)[0]
+            ticks = int(step.astype(f"timedelta64[{finest}]").astype(np.int64))
+            return int(self.last.astype(unit).astype(np.int64)) / ticks
+        import pandas as pd
+
+        if self.kind == "period":
+            freq: Any = pd.PeriodIndex([], freq=str(self.freq)).freq
+            return float(self.last.ordinal / freq.n)
+        offset: Any = pd.tseries.frequencies.to_offset(str(self.freq))
+        length = _fixed_length(offset)
+        if length is None and isinstance(offset, pd.offsets.Week):
+            length = 7 * _DAY * int(offset.n)
+        if length is None:
+            months = _months_of(offset)
+            if months is None:
+                raise ValueError(
+                    f"the steps of frequency {self.freq!r} have no fixed length, so that rows "
+                    "can't be counted from one date to another. Resample to a fixed frequency."
+                )
+            return float((self.last.year * 12 + self.last.month - 1) / months)
+        label: Any = self.last
+        if self.kind == "datetime" and length % _DAY == 0:
+            label = label.tz_localize(None)  # days by the clock on the wall
+        return int(label.as_unit("ns").value) / length
+
     def _labels(self, n_before: int, n_after: int) -> Any:
         if self.kind == "stamps":
             step = _parse_step(str(self.freq))
@@ -470,6 +527,13 @@ def _fixed_length(offset: Any) -> int | None:
     if isinstance(offset, pd.offsets.Tick):
         return int(pd.Timedelta(offset).as_unit("ns").value)
     return None
+
+
+def _months_of(offset: Any) -> int | None:
+    """Return the months of an offset, None for business days and the like."""
+    name = str(offset.name).partition("-")[0]
+    months = {"MS": 1, "ME": 1, "QS": 3, "QE": 3, "YS": 12, "YE": 12}.get(name)
+    return None if months is None else months * int(offset.n)
 
 
 def fill_gaps(

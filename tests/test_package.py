@@ -69,6 +69,7 @@ ROWS = (
     (
         *("windows", "normalization", "decomposition", "timestamps", "metrics", "datasets"),
         *("layers", "calendar_features", "window_statistics", "threads"),
+        *("transforms", "calendar_terms"),
     ),
     ("gates",),
     ("routers", "periodograms"),

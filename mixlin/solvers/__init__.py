@@ -26,6 +26,7 @@ from .mixture_task import (
     MixtureTask,
     NothingToChooseOnError,
 )
+from .seasonal_prior import SeasonalPrior
 from .spectral import fit_spectral_layer
 from .window_source import WindowSource
 from .window_sums import DenseSums, WindowSums
@@ -46,6 +47,7 @@ __all__ = [
     "MixtureSolver",
     "MixtureTask",
     "NothingToChooseOnError",
+    "SeasonalPrior",
     "SeriesSums",
     "SwitchLoss",
     "WindowSource",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,9 @@ from scipy import linalg
 from sklearn.base import BaseEstimator
 
 from ..threads import single_threaded
+from ..transforms import RULES
+from .gram import SeriesSums
+from .seasonal_prior import PriorFeatures, prior_coefficients
 from .window_sums import WindowSums
 
 FloatArray = npt.NDArray[np.float64]
@@ -33,6 +37,18 @@ class ExactSolver(BaseEstimator):
         infinity keeps the shared matrix. The default did best on the validation spans of
         several data sets.
 
+    forgetting : float, optional
+        Half-life of a window's weight: in rows from 1 on, below as a share of the training rows.
+        Windows are in the order of time; None lets all count the same.
+    calendar : int, default=0
+        Harmonics of every period, whose cosines and sines, in the phase of the window's last
+        input, add to the forecast of every step; coefficients per channel, solved jointly with the
+        weights and not penalized. Needs series with times (a frame's index, or ``timestamps=``).
+        Periods are those of the ``prior``, found as with ``period="auto"`` where it names none.
+    transform : {None, "auto", "log", "box-cox"}, default=None
+        Power transform of every channel, chosen on the training rows
+        (:class:`mixlin.transforms.ChannelTransform`); forecasts are transformed back. Series only.
+
     Examples
     --------
     >>> from mixlin import DLinearForecaster, ExactSolver
@@ -40,16 +56,113 @@ class ExactSolver(BaseEstimator):
     3.0
     """
 
-    def __init__(self, pooling: float = 100.0) -> None:
+    def __init__(
+        self,
+        pooling: float = 100.0,
+        *,
+        forgetting: float | None = None,
+        calendar: int = 0,
+        transform: str | None = None,
+    ) -> None:
         self.pooling = pooling
+        self.forgetting = forgetting
+        self.calendar = calendar
+        self.transform = transform
 
     def check(self) -> None:
         """Raise a ValueError if a parameter is out of range."""
-        if not isinstance(self.pooling, (int, float)) or not self.pooling >= 0:
+        if not is_number(self.pooling) or not self.pooling >= 0:
             raise ValueError(
                 f"The 'pooling' parameter of ExactSolver must be a number >= 0 (inf keeps the "
                 f"shared matrix). Got {self.pooling!r} instead."
             )
+        check_forgetting(self.forgetting, "ExactSolver")
+        check_calendar(self.calendar, "ExactSolver")
+        check_transform(self.transform, "ExactSolver")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number that is not a truth value.
+
+    Parameters
+    ----------
+    value : object
+    """
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_forgetting(value: Any, owner: str) -> None:
+    """Raise a ValueError unless a value is a half-life or None.
+
+    Parameters
+    ----------
+    value : object
+    owner : str
+        Class that has the parameter.
+    """
+    if value is None or (is_number(value) and value > 0):
+        return
+    raise ValueError(
+        f"The 'forgetting' parameter of {owner} must be None or a half-life above 0, in rows "
+        f"from 1 on, below a share of the training rows. Got {value!r} instead."
+    )
+
+
+def check_calendar(value: Any, owner: str) -> None:
+    """Raise a ValueError unless a value is a number of harmonics.
+
+    Parameters
+    ----------
+    value : object
+    owner : str
+    """
+    if isinstance(value, Integral) and not isinstance(value, bool) and value >= 0:
+        return
+    raise ValueError(
+        f"The 'calendar' parameter of {owner} must be a number of harmonics, an integer >= 0. "
+        f"Got {value!r} instead."
+    )
+
+
+def check_transform(value: Any, owner: str) -> None:
+    """Raise a ValueError unless a value names a transform or is None.
+
+    Parameters
+    ----------
+    value : object
+    owner : str
+    """
+    if value is not None and value not in RULES:
+        raise ValueError(
+            f"The 'transform' parameter of {owner} must be None or one of {list(RULES)}. Got "
+            f"{value!r} instead."
+        )
+
+
+def decay_of(forgetting: float | None, n_rows: int) -> float:
+    """Return the weight of a window relative to the next one.
+
+    Parameters
+    ----------
+    forgetting : float or None
+        Half-life in rows, or as a share of the training rows.
+    n_rows : int
+        Training rows.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> from mixlin.solvers.exact import decay_of
+    >>> decay_of(None, 100), decay_of(1, 100), decay_of(0.5, 100) == decay_of(50, 10)
+    (1.0, 0.5, True)
+    """
+    if forgetting is None or np.isinf(forgetting):
+        return 1.0
+    half_life = forgetting if forgetting >= 1 else forgetting * n_rows
+    return float(2.0 ** (-1.0 / half_life))
 
 
 @dataclass(frozen=True)
@@ -78,6 +191,10 @@ class LinearProblem:
         The penalty is ``tr(W metric W')`` instead of ``tr(W W')``.
     prior : array of shape (1 or C, lookback, horizon), optional
         The weights are shrunk towards it instead of zero.
+    features : PriorFeatures, optional
+        Instead of ``prior``: coefficients of these are fitted, and weights shrunk towards them.
+    kappa : float
+        Of :class:`SeasonalPrior`.
     """
 
     functional: FloatArray
@@ -90,6 +207,8 @@ class LinearProblem:
     pooling: float = 100.0
     metric: FloatArray | None = None
     prior: FloatArray | None = None
+    features: PriorFeatures | None = None
+    kappa: float = np.inf
 
 
 class LinearSolution(NamedTuple):
@@ -104,12 +223,18 @@ class LinearSolution(NamedTuple):
         Returns the variance of the residuals, shape (C, horizon), when asked for: it costs as
         much as the fit. Corrected for the degrees of freedom used (Akaike's final prediction
         error).
+    calendar : array of shape (C, 2 F, horizon), or None
+        Coefficients of the waves of the sums.
+    prior : array of shape (1 or C, lookback, horizon), or None
+        What the weights were shrunk towards.
     """
 
     weights: FloatArray
     bias: FloatArray | None
     scale_coef: FloatArray | None
     residual_variance: Callable[[], FloatArray]
+    calendar: FloatArray | None = None
+    prior: FloatArray | None = None
 
 
 class _Normal(NamedTuple):
@@ -133,10 +258,23 @@ class _Normal(NamedTuple):
 
 
 def _normal(sums: WindowSums, problem: LinearProblem, channels: npt.NDArray[np.intp]) -> _Normal:
-    """Pool channels, take the windows' level off (a rank-two change), and cut the moments up."""
+    """Pool channels, take the windows' level off (a rank-two change), and cut the moments up.
+
+    Calendar terms are profiled out, channel by channel.
+    """
     L, M = sums.lookback, sums.lookback + sums.horizon
     shift = (problem.level - sums.level)[channels]
     moments = sums.moments(problem.scale[channels], shift, channels)
+    if has_waves(sums):
+        assert isinstance(sums, SeriesSums)
+        lines, solved = [], []
+        for c, delta in zip(channels, shift, strict=True):
+            cross, gram = sums.waves(c)
+            cross[:, :M] -= delta * cross[:, -1:]
+            cross[:, :-1] /= problem.scale[c]
+            lines.append(cross)
+            solved.append(pseudo_inverse(gram) @ cross)
+        moments -= np.concatenate(lines).T @ np.concatenate(solved)
     if problem.functional.any():
         g = moments[:, :L] @ problem.functional
         level_square = problem.functional @ g[:L]
@@ -152,6 +290,30 @@ def _normal(sums: WindowSums, problem: LinearProblem, channels: npt.NDArray[np.i
         moments[-1, L:M],
         float(moments[-1, -1]),
     )
+
+
+def has_waves(sums: WindowSums) -> bool:
+    """Whether sums hold products with waves.
+
+    Parameters
+    ----------
+    sums : WindowSums
+    """
+    return isinstance(sums, SeriesSums) and len(sums.frequencies) > 0
+
+
+def pseudo_inverse(gram: FloatArray) -> FloatArray:
+    """Return the inverse of the waves' products, zero where they tell nothing apart.
+
+    Parameters
+    ----------
+    gram : array of shape (2 F, 2 F)
+
+    Returns
+    -------
+    array of shape (2 F, 2 F)
+    """
+    return np.asarray(np.linalg.pinv(gram, rcond=1e-9, hermitian=True))
 
 
 def solve_ridge(
@@ -253,50 +415,66 @@ def solve_linear(sums: WindowSums, problem: LinearProblem) -> LinearSolution:
 
 def _solve(sums: WindowSums, problem: LinearProblem) -> LinearSolution:
     L, H, C = sums.lookback, sums.horizon, sums.n_channels
-    metric, prior = _full_metric(sums, problem), problem.prior
+    metric = _full_metric(sums, problem)
     extra = int(sums.eps is not None)
-    if prior is not None and extra:
-        prior = np.concatenate([prior, np.zeros((len(prior), extra, H))], axis=1)
     variance = sums.input_variance() / problem.scale**2
     shift = problem.level - sums.level
-
     n = sums.n_windows
 
-    def fit(normal: _Normal, penalty: float, w0: FloatArray | None) -> FloatArray:
-        gram, cross = normal.centered() if problem.fit_intercept else (normal.gram, normal.cross)
-        return solve_ridge(gram, cross, penalty, metric, w0)
+    def centered(normal: _Normal) -> tuple[FloatArray, FloatArray]:
+        return normal.centered() if problem.fit_intercept else (normal.gram, normal.cross)
+
+    def own(c: int) -> _Normal:
+        return _normal(sums, problem, np.array([c]))
 
     def intercept(normal: _Normal, weights: FloatArray) -> FloatArray:
         if not problem.fit_intercept or normal.n <= 0:
             return np.zeros(H)
         return np.asarray((normal.target_sum - weights.T @ normal.feature_sum) / normal.n)
 
-    if problem.individual is True:
+    pooled, penalty = (None, 0.0) if problem.individual is True else _pooled(sums, problem)
+    prior = _prior_matrices(sums, problem, own, centered, pooled)
+    if prior is not None and extra:
+        prior = np.concatenate([prior, np.zeros((len(prior), extra, H))], axis=1)
+    if pooled is None:
         weights, bias = np.empty((C, L + extra, H)), np.empty((C, H))
         for c in range(C):
-            own = _normal(sums, problem, np.array([c]))
+            normal = own(c)
             w0 = None if prior is None else prior[min(c, len(prior) - 1)]
-            weights[c] = fit(own, problem.alpha * n[c] * variance[c], w0)
-            bias[c] = intercept(own, weights[c])
+            strength = problem.alpha * n[c] * variance[c]
+            weights[c] = solve_ridge(*centered(normal), strength, metric, w0)
+            bias[c] = intercept(normal, weights[c])
     else:
-        pooled, penalty = _pooled(sums, problem)
-        shared = fit(pooled, penalty, None if prior is None else prior.mean(axis=0))
-        weights = shared[None]
+        if prior is not None and len(prior) > 1:  # what the channels' own priors leave over
+            for c in _pooled_channels(sums, problem):
+                normal = own(c)
+                pooled = pooled._replace(
+                    cross=pooled.cross - normal.gram @ prior[c],
+                    target_sum=pooled.target_sum - prior[c].T @ normal.feature_sum,
+                )
+            shared = solve_ridge(*centered(pooled), penalty, metric)
+            weights = prior + shared
+        else:
+            w0 = None if prior is None else prior[0]
+            shared = solve_ridge(*centered(pooled), penalty, metric, w0)
+            weights = shared[None]
         bias = np.repeat(intercept(pooled, shared)[None], C, axis=0)
         if problem.individual == "partial":
-            weights = np.repeat(weights, C, axis=0)
+            weights = np.repeat(weights, C // len(weights), axis=0)
             corrected = problem.active & np.isfinite(problem.pooling)
             for c in map(int, np.flatnonzero(corrected)):
-                own = _normal(sums, problem, np.array([c]))
-                left = own.cross - own.gram @ shared - np.outer(own.feature_sum, bias[c])
+                normal = own(c)
+                left = normal.cross - normal.gram @ weights[c]
+                left -= np.outer(normal.feature_sum, bias[c])
                 strength = problem.pooling * n[c] * variance[c]
-                weights[c] += solve_ridge(own.gram, left, strength, metric)
+                weights[c] += solve_ridge(normal.gram, left, strength, metric)
 
     bias = bias * problem.scale[:, None]
     if problem.individual is not True:
         bias[~problem.active] = 0.0
     if not problem.functional.any():
         bias = bias + shift[:, None] * (1.0 - weights[:, :L].sum(axis=1))
+    calendar = _calendar(sums, problem, weights, bias) if has_waves(sums) else None
     residual = partial(_residual_variance, sums, problem, weights, bias)
     if not problem.individual and not np.ptp(bias, axis=0).any():
         bias = bias[:1]
@@ -305,14 +483,69 @@ def _solve(sums: WindowSums, problem: LinearProblem) -> LinearSolution:
         bias if bias.any() else None,
         np.ascontiguousarray(weights[:, L]) if extra else None,
         residual,
+        calendar,
+        None if prior is None else prior[:, :L],
     )
+
+
+def _prior_matrices(
+    sums: WindowSums,
+    problem: LinearProblem,
+    own: Callable[[int], _Normal],
+    centered: Callable[[_Normal], tuple[FloatArray, FloatArray]],
+    pooled: _Normal | None,
+) -> FloatArray | None:
+    """Return what weights are shrunk towards, (1 or C, lookback, horizon), or None."""
+    if problem.features is None:
+        given = problem.prior
+        if given is None or problem.individual is True:
+            return given
+        return given.mean(axis=0)[None]
+    L, features = sums.lookback, problem.features
+
+    def normal(of: _Normal) -> tuple[FloatArray, FloatArray]:
+        gram, cross = centered(of)
+        return features.normal(gram[:L, :L], cross[:L])
+
+    if np.isinf(problem.kappa):
+        whole = _pooled(sums, problem)[0] if pooled is None else pooled
+        left, right = normal(whole)
+        coef = prior_coefficients(left[None], right[None], np.ones(1), np.inf)
+        return features.matrix(coef)
+    n = np.maximum(sums.n_windows, np.finfo(np.float64).tiny)
+    parts = [normal(own(c)) for c in range(sums.n_channels)]
+    left = np.array([a for a, _ in parts]) / n[:, None, None]
+    right = np.array([r for _, r in parts]) / n[:, None]
+    counted = np.zeros(sums.n_channels)
+    counted[_pooled_channels(sums, problem)] = 1.0
+    coef = prior_coefficients(left, right, counted * sums.n_windows, problem.kappa)
+    return features.matrix(coef)
+
+
+def _calendar(
+    sums: WindowSums, problem: LinearProblem, weights: FloatArray, bias: FloatArray
+) -> FloatArray:
+    """Return the coefficients of the waves, (C, 2 F, horizon), in data units."""
+    assert isinstance(sums, SeriesSums)
+    coef = _residual_coef(weights, sums, problem.functional)
+    out = []
+    for c in range(sums.n_channels):
+        cross, gram = sums.waves(c)
+        whole = np.concatenate([coef[min(c, len(coef) - 1)], -bias[c : c + 1]])
+        known = sums.n_windows[c] > 0 and problem.active[c]
+        out.append(pseudo_inverse(gram) @ (cross @ whole) * float(known))
+    return np.array(out)
+
+
+def _pooled_channels(sums: WindowSums, problem: LinearProblem) -> npt.NDArray[np.intp]:
+    """Return the channels that shared weights are learnt from."""
+    channels = np.flatnonzero(problem.active & (sums.n_windows > 0))
+    return channels if len(channels) else np.arange(sums.n_channels)
 
 
 def _pooled(sums: WindowSums, problem: LinearProblem) -> tuple[_Normal, float]:
     """Return the normal equations of the shared weights and their absolute penalty."""
-    channels = np.flatnonzero(problem.active & (sums.n_windows > 0))
-    if not len(channels):
-        channels = np.arange(sums.n_channels)
+    channels = _pooled_channels(sums, problem)
     normal = _normal(sums, problem, channels)
     variance = (sums.input_variance() / problem.scale**2)[channels]
     weights = sums.n_windows[channels]
@@ -330,7 +563,15 @@ def _residual_variance(
     adds the noise of the coefficients.
     """
     n = np.maximum(sums.n_windows, 1.0)
-    square = sums.quadratic(_residual_coef(weights, sums, problem.functional), -bias)
+    coef = _residual_coef(weights, sums, problem.functional)
+    square = sums.quadratic(coef, -bias)
+    if has_waves(sums):
+        assert isinstance(sums, SeriesSums)
+        calendar = _calendar(sums, problem, weights, bias)
+        for c in range(sums.n_channels):  # what the calendar terms explain
+            own = calendar[c]
+            square[c] -= np.einsum("zh,zh->h", own, sums.waves(c)[1] @ own)
+        square = np.maximum(square, 0.0)
     used = _used_freedom(sums, problem)
     lacking = sums.n_windows == 0
     if lacking.any() and not lacking.all():  # no residuals: those of the others, in their scale
@@ -344,6 +585,7 @@ def _used_freedom(sums: WindowSums, problem: LinearProblem) -> FloatArray:
     """Return the degrees of freedom per window that the fit used up, one for every channel."""
     C, n = sums.n_channels, np.maximum(sums.n_windows, 1.0)
     metric = _full_metric(sums, problem)
+    waves = 2 * len(sums.frequencies) / n if isinstance(sums, SeriesSums) else np.zeros(C)
     variance = sums.input_variance() / problem.scale**2
 
     def used(normal: _Normal, penalty: float, centered: bool) -> float:
@@ -353,11 +595,11 @@ def _used_freedom(sums: WindowSums, problem: LinearProblem) -> FloatArray:
     each = (_normal(sums, problem, np.array([c])) for c in range(C))  # one at a time
     if problem.individual is True:
         strengths = problem.alpha * n * variance
-        return np.array(
-            [used(own, s, problem.fit_intercept) for own, s in zip(each, strengths, strict=True)]
-        )
+        return waves + [
+            used(own, s, problem.fit_intercept) for own, s in zip(each, strengths, strict=True)
+        ]
     pooled, penalty = _pooled(sums, problem)
-    out = np.full(C, used(pooled, penalty, problem.fit_intercept))
+    out = waves + used(pooled, penalty, problem.fit_intercept)
     if problem.individual == "partial" and np.isfinite(problem.pooling):
         strengths = problem.pooling * n * variance
         out += [used(own, s, False) for own, s in zip(each, strengths, strict=True)]

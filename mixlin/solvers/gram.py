@@ -98,6 +98,7 @@ class SeriesSums(WindowSums):
         n_waves = len(self.frequencies)
         self._wave_start = np.zeros((n_channels, n_waves), dtype=np.complex128)
         self._wave_sum = np.zeros((n_channels, n_waves), dtype=np.complex128)
+        self._wave_scale = np.zeros((n_channels, n_waves), dtype=np.complex128)
         self._wave_pairs = np.zeros((n_channels, 2, n_waves, n_waves), dtype=np.complex128)
         # boundaries of closed stretches, listed or folded
         self._listed: list[list[tuple[FloatArray, float, float]]] = [[] for _ in range(n_channels)]
@@ -144,8 +145,8 @@ class SeriesSums(WindowSums):
         elif any(len(self._open_tail[c]) and weight != self._open_weight[c] for c in every):
             raise ValueError(
                 f"rows that continue a series must keep its weight "
-                f"{self._open_weight[every[0]]:g}; got {weight}. Give the whole series to fit with its sample_weight, or start another "
-                "one with new_series=True."
+                f"{self._open_weight[every[0]]:g}; got {weight}. Give the whole series to fit with "
+                "its sample_weight, or start another one with new_series=True."
             )
         if continues and self.decay != 1.0:
             self._fade(self.decay ** len(values), every)
@@ -176,6 +177,7 @@ class SeriesSums(WindowSums):
             self._scale_sum,
             self._wave_start,
             self._wave_sum,
+            self._wave_scale,
             self._wave_pairs,
         ):
             sums[channels] *= factor
@@ -262,10 +264,10 @@ class SeriesSums(WindowSums):
             spectrum += np.conj(rfft(starts, n_fft)) * ahead
             self.n_windows[channels] += w.sum()
             self._start_sum[channels] += starts.sum(axis=1)
+            s = None if self.eps is None else self._window_scale(v, channels, size)
             if len(self.frequencies):
-                self._add_waves(starts, w, channels, first_row + start)
-            if self.eps is not None:
-                s = self._window_scale(v, channels, size)
+                self._add_waves(starts, s, w, channels, first_row + start)
+            if s is not None:
                 scale_spectrum += np.conj(rfft(w * s, n_fft)) * ahead
                 self._scale_sum[channels, 0] += s @ w
                 self._scale_sum[channels, 1] += (s * s) @ w
@@ -274,13 +276,20 @@ class SeriesSums(WindowSums):
             self._scale_cross[channels] += irfft(scale_spectrum, n_fft)[:, :M]
 
     def _add_waves(
-        self, starts: FloatArray, w: FloatArray, channels: npt.NDArray[np.intp], at: float
+        self,
+        starts: FloatArray,
+        scales: FloatArray | None,
+        w: FloatArray,
+        channels: npt.NDArray[np.intp],
+        at: float,
     ) -> None:
         rows = at + np.arange(len(w))
         waves = np.exp(1j * np.outer(rows, self.frequencies))
         self._wave_start[channels] += starts @ waves
         weighted = waves * w[:, None]
         self._wave_sum[channels] += weighted.sum(axis=0)
+        if scales is not None:
+            self._wave_scale[channels] += scales @ weighted
         self._wave_pairs[channels, 0] += weighted.T @ waves
         self._wave_pairs[channels, 1] += weighted.T @ np.conj(waves)
 
@@ -363,26 +372,26 @@ class SeriesSums(WindowSums):
 
         Returns
         -------
-        cross : array of shape (2 F, M)
-            Sum over windows of ``cos(w t)`` and of ``sin(w t)`` times (x, y) in data units,
-            measured from the level; t is the ordinal of the window's last input.
+        cross : array of shape (2 F, width)
+            Sum over windows of ``cos(w t)`` and of ``sin(w t)`` times (x, y[, s], 1) in data units,
+            x and y measured from the level; t is the ordinal of the window's last input.
         gram : array of shape (2 F, 2 F)
             Sum over windows of the waves' products.
         """
         rows, weight, at = self._boundaries(c)
-        w = self.frequencies
+        w, M = self.frequencies, self._length
         lines = (np.exp(1j * np.outer(w, at)) * weight) @ rows
         if c in self._folded:
             lines = lines + self._folded[c][2]
         turn = self.decay * np.exp(-1j * w)
-        cross = np.stack(
-            [
-                _decayed(start, line, factor)
-                for start, line, factor in zip(self._wave_start[c], lines, turn, strict=True)
-            ]
-        ) if len(w) else np.empty((0, self._length), dtype=np.complex128)
+        cross = np.empty((len(w), self.width), dtype=np.complex128)
+        for k, line in enumerate(lines):
+            cross[k, :M] = _decayed(self._wave_start[c, k], line, turn[k])
+        if self.eps is not None:
+            cross[:, M] = self._wave_scale[c]
+        cross[:, -1] = self._wave_sum[c]
         ahead = np.exp(1j * w * (self.lookback - 1))  # from the first row to the last input
-        cross = cross * ahead[:, None]
+        cross *= ahead[:, None]
         plus = self._wave_pairs[c, 0] * np.outer(ahead, ahead)
         minus = self._wave_pairs[c, 1] * np.outer(ahead, np.conj(ahead))
         cc, ss = (minus + plus).real / 2, (minus - plus).real / 2

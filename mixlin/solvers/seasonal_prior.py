@@ -1,0 +1,348 @@
+"""The structured prior: a few fitted numbers times averages over past cycles.
+
+Weights are shrunk towards ``W0 = sum_i b_i V_i``, where ``V_i`` forecasts every step by an average
+of the window: over all past cycles at the target's phase, over the recent ones, over the last
+cycle, over the window; all relative to the level that the model takes off. The numbers ``b_i`` are
+fitted by least squares, shared by all steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator
+
+from ..experts import detect_periods
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.intp]
+
+RECENT = 1.0  # cycles over which the weights of the recent average fall by a factor e
+_RIDGE = 1e-6  # relative, on the normal equations of the numbers
+_SEARCHED_ROWS = 16384  # newest ones, that a period is looked for in
+_SEARCHED_CHANNELS = 32
+_CORRELATED = 0.1  # of steps a period apart, that make a natural period a season
+_AGREE = 0.5  # share of the channels that must have a period
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "D": 86400, "W": 604800}
+_DAY = 86400
+
+
+class SeasonalPrior(BaseEstimator):
+    """A prior of averages over past cycles, with fitted coefficients.
+
+    Parameters
+    ----------
+    period : "auto", int or sequence of int, default="auto"
+        Rows of a season, several for several seasons. "auto" takes the natural period of the
+        index's frequency (24 hours, 7 days, 52 weeks, 12 months, ...) if the training rows show
+        it, else the period that stands out in their autocorrelation, else none: what is left then
+        is the mean of the window. An "auto" period longer than the lookback is left out, a given
+        one is refused.
+    kappa : float, default=inf
+        Strength with which every channel's own coefficients are shrunk towards the pooled ones;
+        infinity shares them, 0 fits each channel on its own.
+
+    Examples
+    --------
+    >>> from mixlin import NLinearForecaster
+    >>> from mixlin.datasets import make_seasonal
+    >>> from mixlin.solvers import SeasonalPrior
+    >>> load = make_seasonal(24 * 60, n_channels=2, random_state=0).data
+    >>> prior = SeasonalPrior(period=24)
+    >>> model = NLinearForecaster(96, 24, alpha=1.0, prior=prior).fit(load)
+    >>> model.predict().shape
+    (24, 2)
+    """
+
+    def __init__(self, period: Any = "auto", *, kappa: float = np.inf) -> None:
+        self.period = period
+        self.kappa = kappa
+
+    def check(self) -> None:
+        """Raise a ValueError if a parameter is out of range."""
+        given = self.period
+        if not (isinstance(given, str) and given == "auto"):
+            listed = list(given) if isinstance(given, (Sequence, np.ndarray)) else [given]
+            whole = all(isinstance(p, Integral) and not isinstance(p, bool) for p in listed)
+            if isinstance(given, str) or not listed or not whole or min(listed) < 1:
+                raise ValueError(
+                    f"The 'period' parameter of SeasonalPrior must be 'auto', an integer of at "
+                    f"least 1 or a sequence of them, in rows. Got {given!r} instead."
+                )
+        if isinstance(self.kappa, bool) or not isinstance(self.kappa, Real) or not self.kappa >= 0:
+            raise ValueError(
+                f"The 'kappa' parameter of SeasonalPrior must be a number >= 0 (inf shares the "
+                f"coefficients of all channels). Got {self.kappa!r} instead."
+            )
+
+    def periods(self, series: list[npt.NDArray[np.floating]], freq: Any = None) -> tuple[int, ...]:
+        """Return the periods, found in training rows where they are not given.
+
+        Parameters
+        ----------
+        series : list of array of shape (T, C)
+        freq : str or int, optional
+            Frequency of the index.
+
+        Returns
+        -------
+        tuple of int
+            Ascending, without 1; empty if there is no season.
+        """
+        if isinstance(self.period, str):
+            found = find_period(series, natural_periods(freq))
+            return () if found is None else (found,)
+        given = np.atleast_1d(np.asarray(self.period)).astype(int)
+        return tuple(int(p) for p in np.unique(given) if p > 1)
+
+    def kept_periods(self, periods: tuple[int, ...], lookback: int) -> tuple[int, ...]:
+        """Return the periods that windows hold.
+
+        Parameters
+        ----------
+        periods : tuple of int
+        lookback : int
+
+        Returns
+        -------
+        tuple of int
+
+        Raises
+        ------
+        ValueError
+            If a period that was given, not found, is longer than the lookback.
+        """
+        kept = tuple(p for p in periods if p <= lookback)
+        if len(kept) < len(periods) and not isinstance(self.period, str):
+            raise ValueError(
+                f"period={max(periods)} of the seasonal prior is longer than lookback={lookback}, "
+                "so that no window holds a cycle. Pass a longer lookback, or a shorter period."
+            )
+        return kept
+
+
+def natural_periods(freq: Any) -> tuple[int, ...]:
+    """Return the periods that a frequency suggests, the most usual first.
+
+    Parameters
+    ----------
+    freq : str, int or None
+        As :class:`~mixlin.timestamps.TimeIndex` has it.
+
+    Returns
+    -------
+    tuple of int
+        In rows.
+
+    Examples
+    --------
+    >>> from mixlin.solvers.seasonal_prior import natural_periods
+    >>> natural_periods("15min"), natural_periods("W-SUN"), natural_periods("MS")
+    ((96, 672), (52,), (12,))
+    """
+    if not isinstance(freq, str):
+        return ()
+    digits = "".join(ch for ch in freq if ch.isdigit())
+    unit, count = freq[len(digits) :].partition("-")[0], int(digits or 1)
+    if unit in ("M", "MS", "ME", "Q", "QS", "QE"):
+        months = count * (3 if unit[0] == "Q" else 1)
+        return (12 // months,) if 12 % months == 0 and months < 12 else ()
+    if unit == "B":
+        return (5,) if count == 1 else ()
+    if unit not in _SECONDS:
+        return ()
+    step = count * _SECONDS[unit]
+    cycles = (3600, _DAY, 7 * _DAY) if step < 60 else (_DAY, 7 * _DAY, 364 * _DAY)
+    return tuple(c // step for c in cycles if c % step == 0 and 4 <= c // step <= 10080)
+
+
+def find_period(series: list[npt.NDArray[np.floating]], natural: Sequence[int] = ()) -> int | None:
+    """Find the period of training rows.
+
+    Parameters
+    ----------
+    series : list of array of shape (T, C)
+        The newest rows of the longest one are searched.
+    natural : sequence of int
+        Tried first; the first one that steps of the series repeat after is the period.
+
+    Returns
+    -------
+    int or None
+    """
+    rows = max(series, key=len)[-_SEARCHED_ROWS:]
+    by = max(1, -(-rows.shape[1] // _SEARCHED_CHANNELS))
+    x = np.asarray(rows[:, ::by], dtype=np.float64).T
+    for period in natural:
+        if 2 * period < x.shape[1] and _repeats(x, period) > _CORRELATED:
+            return int(period)
+    found = np.rint(detect_periods(x)).astype(int)
+    distinct, counts = np.unique(found[found > 1], return_counts=True)
+    if not len(distinct) or counts.sum() < _AGREE * len(x):
+        return None
+    return int(distinct[np.argmax(counts)])
+
+
+def _repeats(x: FloatArray, period: int) -> float:
+    """Return how the steps of series correlate with those a period before, the median of them."""
+    steps = np.diff(x, axis=1)
+    before, after = steps[:, :-period], steps[:, period:]
+    both = np.isfinite(before) & np.isfinite(after)
+    found = []
+    for a, b, keep in zip(before, after, both, strict=True):
+        u, v = a[keep], b[keep]
+        scale = np.sqrt((u @ u) * (v @ v))
+        found.append(float(u @ v / scale) if scale > 0 else 0.0)
+    return float(np.median(found))
+
+
+@dataclass(frozen=True, eq=False)
+class PriorFeatures:
+    """The matrices ``V_i`` by their distinct columns.
+
+    Parameters
+    ----------
+    columns : array of shape (lookback, D)
+    which : array of shape (m, horizon)
+        Column of every matrix and step.
+    names : tuple of str, one per matrix
+    """
+
+    columns: FloatArray
+    which: IntArray
+    names: tuple[str, ...]
+
+    def matrix(self, coef: FloatArray) -> FloatArray:
+        """Return ``sum_i coef_i V_i``, shape (..., lookback, horizon).
+
+        Parameters
+        ----------
+        coef : array of shape (..., m)
+        """
+        return np.asarray(self._combined(self.columns, coef))
+
+    def _combined(self, columns: FloatArray, coef: FloatArray) -> Any:
+        return sum(
+            coef[..., i, None, None] * columns[..., self.which[i]] for i in range(len(self.which))
+        )
+
+    def normal(self, gram: FloatArray, cross: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the normal equations of the coefficients.
+
+        Parameters
+        ----------
+        gram : array of shape (lookback, lookback)
+            Of windows measured from their level.
+        cross : array of shape (lookback, horizon)
+
+        Returns
+        -------
+        left : array of shape (m, m)
+        right : array of shape (m,)
+        """
+        inner = self.columns.T @ gram @ self.columns
+        outer = self.columns.T @ cross
+        m, steps = len(self.which), np.arange(cross.shape[1])
+        left = np.array(
+            [[inner[self.which[i], self.which[j]].sum() for j in range(m)] for i in range(m)]
+        )
+        right = np.array([outer[self.which[i], steps].sum() for i in range(m)])
+        return left.reshape(m, m), right
+
+
+@lru_cache(maxsize=32)
+def prior_features(lookback: int, horizon: int, periods: tuple[int, ...]) -> PriorFeatures:
+    """Return the matrices of a prior; read-only.
+
+    Parameters
+    ----------
+    lookback, horizon : int
+    periods : tuple of int
+        At most the lookback.
+
+    Returns
+    -------
+    PriorFeatures
+
+    Examples
+    --------
+    >>> from mixlin.solvers.seasonal_prior import prior_features
+    >>> prior_features(4, 1, (2,)).columns[:, :3].T.tolist()
+    [[0.5, 0.0, 0.5, 0.0], [0.0, 0.5, 0.0, 0.5], [0.2689414213699951, 0.0, 0.7310585786300049, 0.0]]
+    """
+    blocks, which, names, at = [], [], [], 0
+    steps = np.arange(horizon)
+    for period in periods:
+        cycles = lookback // period
+        ages = np.arange(cycles)
+        averages = [("mean of cycles", np.ones(cycles))]
+        if cycles >= 2:
+            averages.append(("recent cycles", np.exp(-ages / RECENT)))
+        for name, weight in averages:
+            block = np.zeros((lookback, period))
+            for age, w in zip(ages, weight / weight.sum(), strict=True):
+                start = lookback - (age + 1) * period
+                block[start : start + period] += w * np.eye(period)
+            blocks.append(block)
+            which.append(at + steps % period)
+            names.append(f"{name} of {period}")
+            at += period
+        blocks.append(_mean_of(lookback, period))
+        which.append(np.full(horizon, at))
+        names.append(f"mean of the last {period}")
+        at += 1
+    blocks.append(_mean_of(lookback, lookback))
+    which.append(np.full(horizon, at))
+    names.append("mean of the window")
+    columns = np.concatenate(blocks, axis=1)
+    found = np.array(which)
+    columns.setflags(write=False)
+    found.setflags(write=False)
+    return PriorFeatures(columns, found, tuple(names))
+
+
+def _mean_of(lookback: int, n_last: int) -> FloatArray:
+    column = np.zeros((lookback, 1))
+    column[-n_last:] = 1.0 / n_last
+    return column
+
+
+def prior_coefficients(
+    left: FloatArray, right: FloatArray, weight: FloatArray, kappa: float
+) -> FloatArray:
+    """Fit the coefficients of a prior, shared or per channel.
+
+    Parameters
+    ----------
+    left : array of shape (C, m, m)
+        Normal equations of every channel, per window.
+    right : array of shape (C, m)
+    weight : array of shape (C,)
+        With which channels count in the pooled equations.
+    kappa : float
+        Of :class:`SeasonalPrior`.
+
+    Returns
+    -------
+    array of shape (1 or C, m)
+    """
+    total = max(weight.sum(), np.finfo(np.float64).tiny)
+    pooled, target = np.tensordot(weight, left, 1) / total, weight @ right / total
+    if np.isinf(kappa):
+        return _solved(pooled, target)[None]
+    return np.array(
+        [_solved(a + kappa * pooled, r + kappa * target) for a, r in zip(left, right, strict=True)]
+    )
+
+
+def _solved(left: FloatArray, right: FloatArray) -> FloatArray:
+    d = np.sqrt(np.diag(left))
+    d = np.where(d > 0, d, 1.0)
+    system = left / d / d[:, None] + _RIDGE * np.eye(len(d))
+    return np.asarray(np.linalg.solve(system, right / d) / d)
