@@ -4,6 +4,7 @@ from .backends import BackendNotAvailableError, config_context, get_config, set_
 from .base import load
 from .decomposition import SeriesDecomposer, decompose
 from .estimators import (
+    AutoLinearForecaster,
     DLinearForecaster,
     LinearForecaster,
     MoLEForecaster,
@@ -17,6 +18,7 @@ from .zero_shot import forecast
 __version__ = "0.1.0"
 
 __all__ = [
+    "AutoLinearForecaster",
     "BackendNotAvailableError",
     "DLinearForecaster",
     "ExactSolver",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .auto_linear import AutoLinearForecaster
 from .linear_family import (
     DLinearForecaster,
     LinearForecaster,
@@ -12,6 +13,7 @@ from .mole import MoLEForecaster
 from .superlinear import SuperLinearForecaster
 
 __all__ = [
+    "AutoLinearForecaster",
     "DLinearForecaster",
     "LinearForecaster",
     "MoLEForecaster",

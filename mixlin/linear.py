@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
 
@@ -10,24 +11,31 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .base import BaseForecaster, Training, window_weights
+from .base import BaseForecaster, Training, series_ordinal, window_weights
+from .calendar_terms import CalendarTerms, wave_frequencies
 from .mixture import FixedPlan, Mixture
 from .normalization import REVIN_EPS, named_normalization
+from .panels import learn_panel, panel_plan, standardized, standardized_plan
 from .persistence import register_record
 from .solvers import (
     DenseSums,
     ExactSolver,
     LinearProblem,
+    SeasonalPrior,
     SeriesSums,
     WindowSums,
+    decay_of,
+    prior_features,
     solve_linear,
 )
+from .transforms import ChannelTransform
 
 Float64Array = npt.NDArray[np.float64]
 
 _BLOCK_ROWS = 2**16
 
 register_record(ExactSolver)
+register_record(SeasonalPrior)
 
 
 class ChannelStatistics:
@@ -77,192 +85,51 @@ def _input_weights(weight: Float64Array, lookback: int, horizon: int) -> Float64
     return np.asarray(np.maximum(total[newest] - total[oldest], 0.0))
 
 
-class ExactLinearForecaster(BaseForecaster):
-    """A forecaster with one linear expert, solved exactly from sums over windows."""
+@dataclass(frozen=True, eq=False)
+class Seasons:
+    """What a fit found out about its training rows before it solves.
 
-    _parameter_constraints: dict[str, list[Any]] = {
-        **BaseForecaster._parameter_constraints,
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "fit_intercept": ["boolean"],
-        "individual": ["boolean", StrOptions({"partial"})],
-        "scale": [StrOptions({"auto", "std"}), None],
-        "prior": ["array-like", None],
-        "solver": [ExactSolver, None],
-    }
+    Parameters
+    ----------
+    periods : tuple of int
+        In rows.
+    frequencies : array of shape (F,)
+        Radians per row, of the calendar terms.
+    decay : float
+        Weight of a window relative to the next one.
+    transform : ChannelTransform, optional
+    """
 
-    _not_saved = ("_sums", "_statistics")
+    periods: tuple[int, ...] = ()
+    frequencies: Float64Array = field(default_factory=lambda: np.empty(0))
+    decay: float = 1.0
+    transform: ChannelTransform | None = None
 
-    alpha: float
-    fit_intercept: bool
-    individual: bool | str
-    scale: str | None
-    prior: npt.ArrayLike | None
-    solver: ExactSolver | None
 
-    def _normalization_name(self) -> str | None:
-        return getattr(self, "normalization", None)
+def faded(weight: Float64Array | None, n_windows: int, decay: float) -> Float64Array | None:
+    """Return weights of windows in the order of time that fade with their age.
 
-    def _metric(self, lookback: int) -> Float64Array | None:
-        """Return the metric of the penalty; None for the identity."""
-        return None
+    Parameters
+    ----------
+    weight : array of shape (n_windows,), or None
+    n_windows : int
+    decay : float
+        Weight of a window relative to the next one.
 
-    def _prior(self, lookback: int, horizon: int, n_channels: int) -> Float64Array | None:
-        if self.prior is None:
-            return None
-        prior = np.asarray(self.prior, dtype=np.float64)
-        shapes = [(horizon, lookback), (n_channels, horizon, lookback)]
-        if prior.shape not in shapes or not np.isfinite(prior).all():
-            raise ValueError(
-                f"prior must be None or finite coefficients shaped like coef_, {shapes[0]} or "
-                f"{shapes[1]}; got shape {prior.shape}."
-            )
-        if prior.ndim == 3 and n_channels > 1 and self.individual is not True:
-            raise ValueError(
-                f"a prior per channel, {prior.shape}, needs individual=True; got individual="
-                f"{self.individual!r}. Pass one prior of shape {shapes[0]} for shared weights."
-            )
-        return np.asarray(prior.reshape(-1, horizon, lookback).transpose(0, 2, 1))
+    Returns
+    -------
+    array of shape (n_windows,), or None
+    """
+    if decay == 1.0:
+        return weight
+    age = decay ** np.arange(n_windows - 1.0, -1.0, -1.0)
+    return age if weight is None else age * weight
 
-    def _check_updatable(self) -> None:
-        """Refuse where there are no sums, or sums of another model."""
-        if not hasattr(self, "_sums"):
-            raise ValueError(
-                f"this {type(self).__name__} holds no sums to add to: it was loaded from a file "
-                "or a state dict. Call fit to start anew."
-            )
-        revin = self._normalization_name() == "revin"
-        if revin != (self._sums.eps is not None):
-            raise ValueError(
-                "the normalization was changed to or from 'revin' since the last call, which "
-                "needs other sums. Call fit to start anew."
-            )
 
-    def _learn(self, training: Training, *, update: bool) -> dict[str, Any]:
-        L, H = training.lookback, training.horizon
-        if update:
-            sums, statistics = copy.deepcopy((self._sums, self._statistics))
-        else:
-            sums, statistics = None, None
-        if training.windows is not None:
-            x, y = training.windows
-            statistics = statistics or ChannelStatistics(x.shape[1])
-            statistics.add(x, training.weight)
-            sums = sums or self._new_sums(DenseSums, L, H, statistics)
-            sums.add(x, y, training.weight)
-        else:
-            assert training.series is not None
-            statistics = statistics or ChannelStatistics(training.series[0].shape[1])
-            weights = training.weight or [None] * len(training.series)
-            for values, weight in zip(training.series, weights, strict=True):
-                seen = None if weight is None else _input_weights(weight, L, H)
-                statistics.add(values, seen)
-            sums = self._add_series(sums, statistics, training)
-        lacking = np.flatnonzero(sums.n_windows == 0)
-        if self.individual is True and 0 < len(lacking) < sums.n_channels:
-            raise ValueError(
-                f"channels {lacking.tolist()} have no window of lookback + horizon = {L + H} "
-                "consecutive rows free of missing values, so there is nothing to fit their own "
-                "weights on. Fill their gaps, leave them out, or share weights (individual=False)."
-            )
-        if len(lacking) == sums.n_channels:
-            raise ValueError(
-                f"no window of lookback + horizon = {L + H} consecutive rows is free of missing "
-                "values. Shorten lookback or horizon, or fill the gaps, for example with "
-                "mixlin.windows.interpolate(X)."
-            )
-        return {
-            "plan_": self._solve(sums, statistics, series=training.series is not None),
-            "_sums": sums,
-            "_statistics": statistics,
-        }
+class SingleExpertForecaster(BaseForecaster):
+    """A forecaster whose plan holds one linear expert: its coefficients on the raw window."""
 
-    def _new_sums(
-        self,
-        kind: type[Any],
-        lookback: int,
-        horizon: int,
-        statistics: ChannelStatistics,
-    ) -> Any:
-        eps = None
-        if self._normalization_name() == "revin":  # relative to the channel: free of units
-            variance = statistics.variance()
-            eps = np.maximum(REVIN_EPS * variance, np.finfo(np.float64).tiny)
-        return kind(lookback, horizon, statistics.mean.copy(), eps)
-
-    def _add_series(
-        self, sums: WindowSums | None, statistics: ChannelStatistics, training: Training
-    ) -> WindowSums:
-        assert training.series is not None
-        L, H, weight = training.lookback, training.horizon, training.weight
-        uneven = weight is not None and any(np.ptp(w) > 0 for w in weight)
-        if sums is None:
-            kind = DenseSums if uneven else SeriesSums
-            sums = self._new_sums(kind, L, H, statistics)
-        if isinstance(sums, SeriesSums) and not uneven:
-            for i, values in enumerate(training.series):
-                each = 1.0 if weight is None else float(weight[i][0])
-                sums.add(values, each, continues=training.continues)
-            return sums
-        if isinstance(sums, SeriesSums) or training.continues:
-            raise ValueError(
-                "partial_fit with row weights can't be joined to what was learnt before. Give "
-                "the whole series to fit, or pass new_series=True to weighted chunks from the "
-                "start."
-            )
-        assert isinstance(sums, DenseSums)
-        for i, values in enumerate(training.series):
-            if len(values) < L + H:
-                continue
-            rows = np.ones(len(values)) if weight is None else weight[i]
-            sums.add_series(values, window_weights(rows, L, H))
-        return sums
-
-    def _solve(self, sums: WindowSums, statistics: ChannelStatistics, *, series: bool) -> FixedPlan:
-        L, H, C = sums.lookback, sums.horizon, sums.n_channels
-        scaled = self.scale == "std" or (self.scale == "auto" and series)
-        deviation = np.sqrt(statistics.variance())
-        scale = np.where(deviation > 0, deviation, 1.0) if scaled else np.ones(C)
-        if scaled:
-            level = statistics.mean
-        elif not self.fit_intercept:
-            level = np.zeros(C)  # no intercept, in the units of the data
-        elif self.individual is True:
-            level = statistics.mean
-        else:
-            level = np.full(C, statistics.mean.mean())
-        eps = REVIN_EPS if sums.eps is None else sums.eps
-        normalization = named_normalization(self._normalization_name(), eps)
-        solver = ExactSolver() if self.solver is None else self.solver
-        solver.check()
-        solution = solve_linear(
-            sums,
-            LinearProblem(
-                functional=normalization.functional(L),
-                level=level,
-                scale=scale,
-                active=(deviation > 0) | (not scaled) | (not series),
-                alpha=float(self.alpha),
-                fit_intercept=self.fit_intercept,
-                individual=self.individual,
-                pooling=solver.pooling,
-                metric=self._metric(L),
-                prior=self._prior(L, H, C),
-            ),
-        )
-        # a channel around zero is measured from zero: nothing to gain, a pass over windows to save
-        reference = np.where(np.abs(sums.level) > deviation, sums.level, 0.0)
-        bias = solution.bias
-        if normalization.level == "none" and (sums.level != reference).any():
-            moved = (sums.level - reference)[:, None] * (1.0 - solution.weights.sum(axis=1))
-            bias = moved if bias is None else bias + moved
-        mixture = Mixture(
-            solution.weights[:, None],
-            bias=None if bias is None else bias[:, None],
-            scale_coef=None if solution.scale_coef is None else solution.scale_coef[:, None],
-            normalization=normalization,
-            reference=reference,
-        )
-        return FixedPlan(L, H, C, residual=solution.residual_variance, fixed=mixture)
+    individual: bool | str = False
 
     @property
     def coef_(self) -> Float64Array:
@@ -307,3 +174,294 @@ class ExactLinearForecaster(BaseForecaster):
                 f"this {type(self).__name__} has no {name} before it is fitted; call fit."
             )
         return self.plan_.mixture()
+
+
+class ExactLinearForecaster(SingleExpertForecaster):
+    """A forecaster with one linear expert, solved exactly from sums over windows."""
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        **BaseForecaster._parameter_constraints,
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "fit_intercept": ["boolean"],
+        "individual": ["boolean", StrOptions({"partial"})],
+        "scale": [StrOptions({"auto", "std", "series"}), None],
+        "prior": ["array-like", SeasonalPrior, StrOptions({"seasonal"}), None],
+        "solver": [ExactSolver, None],
+    }
+
+    _not_saved = ("_sums", "_statistics", "_seasons")
+    _reads_panels = True
+
+    alpha: float
+    fit_intercept: bool
+    individual: bool | str
+    scale: str | None
+    prior: npt.ArrayLike | str | SeasonalPrior | None
+    solver: ExactSolver | None
+
+    def _normalization_name(self) -> str | None:
+        return getattr(self, "normalization", None)
+
+    def _metric(self, lookback: int) -> Float64Array | None:
+        """Return the metric of the penalty; None for the identity."""
+        return None
+
+    def _prior(self, lookback: int, horizon: int, n_channels: int) -> Float64Array | None:
+        if self.prior is None or self._seasonal_prior is not None:
+            return None
+        prior = np.asarray(self.prior, dtype=np.float64)
+        shapes = [(horizon, lookback), (n_channels, horizon, lookback)]
+        if prior.shape not in shapes or not np.isfinite(prior).all():
+            raise ValueError(
+                f"prior must be None or finite coefficients shaped like coef_, {shapes[0]} or "
+                f"{shapes[1]}; got shape {prior.shape}."
+            )
+        if prior.ndim == 3 and n_channels > 1 and self.individual is not True:
+            raise ValueError(
+                f"a prior per channel, {prior.shape}, needs individual=True; got individual="
+                f"{self.individual!r}. Pass one prior of shape {shapes[0]} for shared weights."
+            )
+        return np.asarray(prior.reshape(-1, horizon, lookback).transpose(0, 2, 1))
+
+    @property
+    def _seasonal_prior(self) -> SeasonalPrior | None:
+        if isinstance(self.prior, str):
+            return SeasonalPrior()
+        return self.prior if isinstance(self.prior, SeasonalPrior) else None
+
+    def _find_seasons(self, training: Training, solver: ExactSolver) -> Seasons:
+        """Find what the options of the prior and of the solver ask for, in training rows."""
+        prior = self._seasonal_prior
+        solver.check()
+        if prior is not None:
+            prior.check()
+        if training.windows is not None:
+            for name in ("calendar", "transform"):
+                if getattr(solver, name):
+                    raise ValueError(
+                        f"ExactSolver({name}={getattr(solver, name)!r}) needs a series; windows "
+                        f"(y given) say nothing about it. Fit on a series, or leave {name} out."
+                    )
+            # windows in any order have no season to be found, only one that is given
+            given = prior is not None and not isinstance(prior.period, str)
+            periods = prior.periods([]) if prior is not None and given else ()
+            return Seasons(periods, decay=decay_of(solver.forgetting, len(training.windows[0])))
+        assert training.series is not None
+        index = training.indexes[0] if training.indexes else None
+        freq = None if index is None else index.freq
+        periods = ()
+        if prior is not None or solver.calendar or solver.transform:
+            periods = (prior or SeasonalPrior()).periods(training.series, freq)
+        transform = None
+        if solver.transform is not None:
+            blocks = min(periods, default=1)
+            transform = ChannelTransform.fit(training.series, solver.transform, blocks)
+            transform = transform if transform.changed.any() else None
+        longest = max(len(values) for values in training.series)
+        return Seasons(
+            periods,
+            wave_frequencies(tuple(map(float, periods)), solver.calendar),
+            decay_of(solver.forgetting, longest),
+            transform,
+        )
+
+    def _check_updatable(self) -> None:
+        """Refuse where there are no sums, or sums of another model."""
+        if not hasattr(self, "_sums"):
+            raise ValueError(
+                f"this {type(self).__name__} holds no sums to add to: it was loaded from a file "
+                "or a state dict. Call fit to start anew."
+            )
+        if self.mode_ != "panel" and (self.scale == "series") != ("_own_scales" in vars(self)):
+            raise ValueError(
+                "scale was changed to or from 'series' since the last call, which needs other "
+                "sums. Call fit to start anew."
+            )
+        revin = self._normalization_name() == "revin"
+        if revin != (self._sums.eps is not None):
+            raise ValueError(
+                "the normalization was changed to or from 'revin' since the last call, which "
+                "needs other sums. Call fit to start anew."
+            )
+
+    def _learn(self, training: Training, *, update: bool) -> dict[str, Any]:
+        L, H = training.lookback, training.horizon
+        solver = ExactSolver() if self.solver is None else self.solver
+        if training.panel is not None:
+            return learn_panel(self, training, ChannelStatistics, update=update)
+        own_scales = None
+        if self.scale == "series":
+            training, own_scales = standardized(training, solver)
+        if update:
+            sums, statistics = copy.deepcopy((self._sums, self._statistics))
+            seasons = self._seasons
+        else:
+            sums, statistics = None, None
+            seasons = self._find_seasons(training, solver)
+        if seasons.transform is not None and training.series is not None:
+            moved = [seasons.transform.forward(values) for values in training.series]
+            training = replace(training, series=moved)
+        if training.windows is not None:
+            x, y = training.windows
+            statistics = statistics or ChannelStatistics(x.shape[1])
+            statistics.add(x, training.weight)
+            sums = sums or self._new_sums(DenseSums, L, H, statistics)
+            if isinstance(sums, DenseSums) and seasons.decay != 1.0:
+                sums.fade(seasons.decay ** len(x))
+            sums.add(x, y, faded(training.weight, len(x), seasons.decay))
+        else:
+            assert training.series is not None
+            statistics = statistics or ChannelStatistics(training.series[0].shape[1])
+            weights = training.weight or [None] * len(training.series)
+            for values, weight in zip(training.series, weights, strict=True):
+                seen = None if weight is None else _input_weights(weight, L, H)
+                statistics.add(values, seen)
+            sums = self._add_series(sums, statistics, training, seasons)
+        lacking = np.flatnonzero(sums.n_windows == 0)
+        if self.individual is True and 0 < len(lacking) < sums.n_channels:
+            raise ValueError(
+                f"channels {lacking.tolist()} have no window of lookback + horizon = {L + H} "
+                "consecutive rows free of missing values, so there is nothing to fit their own "
+                "weights on. Fill their gaps, leave them out, or share weights (individual=False)."
+            )
+        if len(lacking) == sums.n_channels:
+            raise ValueError(
+                f"no window of lookback + horizon = {L + H} consecutive rows is free of missing "
+                "values. Shorten lookback or horizon, or fill the gaps, for example with "
+                "mixlin.windows.interpolate(X)."
+            )
+        plan = self._solve(sums, statistics, seasons, series=training.series is not None)
+        state = {"_sums": sums, "_statistics": statistics, "_seasons": seasons}
+        if own_scales is None:
+            return {"plan_": plan, **state}
+        return {"plan_": standardized_plan(plan), "_own_scales": own_scales, **state}
+
+    def _new_sums(
+        self,
+        kind: type[Any],
+        lookback: int,
+        horizon: int,
+        statistics: ChannelStatistics,
+        **options: Any,
+    ) -> Any:
+        eps = None
+        if self._normalization_name() == "revin":  # relative to the channel: free of units
+            variance = statistics.variance()
+            eps = np.maximum(REVIN_EPS * variance, np.finfo(np.float64).tiny)
+        return kind(lookback, horizon, statistics.mean.copy(), eps, **options)
+
+    def _add_series(
+        self,
+        sums: WindowSums | None,
+        statistics: ChannelStatistics,
+        training: Training,
+        seasons: Seasons,
+    ) -> WindowSums:
+        assert training.series is not None
+        L, H, weight = training.lookback, training.horizon, training.weight
+        uneven = weight is not None and any(np.ptp(w) > 0 for w in weight)
+        if sums is None:
+            if uneven and len(seasons.frequencies):
+                raise ValueError(
+                    "calendar terms can't be fitted to rows that weigh differently. Leave "
+                    "sample_weight out, or the calendar (ExactSolver(calendar=0))."
+                )
+            kind = DenseSums if uneven else SeriesSums
+            options = {} if uneven else {"decay": seasons.decay, "frequencies": seasons.frequencies}
+            sums = self._new_sums(kind, L, H, statistics, **options)
+        if isinstance(sums, SeriesSums) and not uneven:
+            for i, values in enumerate(training.series):
+                each = 1.0 if weight is None else float(weight[i][0])
+                at = None
+                if len(seasons.frequencies):
+                    index = training.indexes[i] if training.indexes else None
+                    at = series_ordinal(index) - len(values) + 1
+                sums.add(values, each, continues=training.continues, at=at)
+            return sums
+        if isinstance(sums, SeriesSums) or training.continues:
+            raise ValueError(
+                "partial_fit with row weights can't be joined to what was learnt before. Give "
+                "the whole series to fit, or pass new_series=True to weighted chunks from the "
+                "start."
+            )
+        assert isinstance(sums, DenseSums)
+        for i, values in enumerate(training.series):
+            if len(values) < L + H:
+                continue
+            rows = np.ones(len(values)) if weight is None else weight[i]
+            windows = window_weights(rows, L, H)
+            sums.add_series(values, faded(windows, len(windows), seasons.decay))
+        return sums
+
+    def _solve(
+        self,
+        sums: WindowSums,
+        statistics: ChannelStatistics,
+        seasons: Seasons,
+        *,
+        series: bool,
+        panel: bool = False,
+    ) -> FixedPlan:
+        L, H, C = sums.lookback, sums.horizon, sums.n_channels
+        scaled = self.scale in ("std", "series") or (self.scale == "auto" and series)
+        deviation = np.sqrt(statistics.variance())
+        scale = np.where(deviation > 0, deviation, 1.0) if scaled else np.ones(C)
+        if scaled:
+            level = statistics.mean
+        elif not self.fit_intercept:
+            level = np.zeros(C)  # no intercept, in the units of the data
+        elif self.individual is True:
+            level = statistics.mean
+        else:
+            level = np.full(C, statistics.mean.mean())
+        eps = REVIN_EPS if sums.eps is None else sums.eps
+        normalization = named_normalization(self._normalization_name(), eps)
+        solver = ExactSolver() if self.solver is None else self.solver
+        prior, features = self._seasonal_prior, None
+        if prior is not None:
+            features = prior_features(L, H, prior.kept_periods(seasons.periods, L))
+        solution = solve_linear(
+            sums,
+            LinearProblem(
+                functional=normalization.functional(L),
+                level=level,
+                scale=scale,
+                active=(deviation > 0) | (not scaled) | (not series),
+                alpha=float(self.alpha),
+                fit_intercept=self.fit_intercept,
+                individual=self.individual,
+                pooling=solver.pooling,
+                metric=self._metric(L),
+                prior=self._prior(L, H, C),
+                features=features,
+                kappa=np.inf if prior is None else float(prior.kappa),
+            ),
+        )
+        # a channel around zero is measured from zero: nothing to gain, a pass over windows to save
+        reference = np.where(np.abs(sums.level) > deviation, sums.level, 0.0)
+        bias = solution.bias
+        if normalization.level == "none" and (sums.level != reference).any():
+            moved = (sums.level - reference)[:, None] * (1.0 - solution.weights.sum(axis=1))
+            bias = moved if bias is None else bias + moved
+        mixture = Mixture(
+            solution.weights[:, None],
+            bias=None if bias is None else bias[:, None],
+            scale_coef=None if solution.scale_coef is None else solution.scale_coef[:, None],
+            normalization=normalization,
+            reference=reference,
+        )
+        calendar = None
+        if solution.calendar is not None:
+            calendar = CalendarTerms(seasons.frequencies, solution.calendar)
+        plan = FixedPlan(
+            L,
+            H,
+            C,
+            residual=solution.residual_variance,
+            fixed=mixture,
+            calendar=calendar,
+            transform=seasons.transform,
+        )
+        if panel:
+            return panel_plan(plan, solution, level, deviation, scaled=scaled)
+        return plan

@@ -38,6 +38,7 @@ from .solvers import (
     single_expert,
 )
 from .solvers.balancing import BALANCINGS
+from .solvers.mixture_task import measured_from
 from .state_dicts import read_mole
 
 Float64Array = npt.NDArray[np.float64]
@@ -332,15 +333,16 @@ class MoLEForecaster(BaseForecaster):
         if self._is_solved:
             router = clone(router, safe=False).prepared(None if stamps is None else stamps[0])
 
+        whole = self._single(training, 0)
+
         @lru_cache(maxsize=2)
-        def start(held_out: float | int) -> FixedPlan:
+        def start(held_out: float | int) -> tuple[FixedPlan, Float64Array]:
             try:
-                plan: FixedPlan = self._single(training, held_out)["plan_"]
+                found = self._single(training, held_out) if held_out else whole
             except ValueError as error:  # all data were fine; what is left of them is not
                 raise NothingToChooseOnError(str(error)) from error
-            return plan
+            return found["plan_"], found["_statistics"].mean
 
-        whole = self._single(training, 0)
         deviation = np.sqrt(whole["_statistics"].variance())
         active = deviation > 0
         if not self._scales(training):
@@ -350,7 +352,8 @@ class MoLEForecaster(BaseForecaster):
                 self._source(training, stamps, whole["_statistics"].mean),
                 active=active if active.any() and not active.all() else None,
             ),
-            start=lambda held_out: start(held_out) if held_out else whole["plan_"],
+            start=lambda held_out: start(held_out)[0],
+            level=lambda held_out: start(held_out)[1],
             router=router,
             n_experts=self.n_experts,
             top_k=self.top_k,
@@ -362,6 +365,9 @@ class MoLEForecaster(BaseForecaster):
         )
         solution = solver.solve(task) if self._is_solved else single_expert(task, [])
         mixture, residual = solution.mixture, solution.residual
+        if mixture.gate is not None and not mixture.pre:
+            # as the single expert: a level that is near zero would cost a pass over the windows
+            mixture = measured_from(mixture, whole["plan_"].mixture().reference)
         if training.windows is not None and callable(residual):
             residual = residual()  # what it would be computed from later is large
         plan = FixedPlan(

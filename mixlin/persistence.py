@@ -20,6 +20,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from .backends import Backend
+from .calendar_terms import CalendarTerms
 from .experts import (
     GATES,
     DampedTrend,
@@ -35,6 +36,7 @@ from .mixture import FixedPlan, LearnedPlan, Mixture, PriorPlan, Rollout, Rollou
 from .normalization import Normalization
 from .routing import Evidence, Gate, Router, router_from_config
 from .timestamps import TimeIndex
+from .transforms import ChannelTransform
 from .windows import Container
 
 FORMAT = 1
@@ -74,6 +76,8 @@ def register_record(cls: type[_T]) -> type[_T]:
 
 for _record in (
     Block,
+    CalendarTerms,
+    ChannelTransform,
     Container,
     DampedTrend,
     Evidence,

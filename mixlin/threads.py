@@ -17,6 +17,19 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="blas")
 
 
+def blas_threads() -> int:
+    """Return how many threads linear algebra would use.
+
+    Examples
+    --------
+    >>> from mixlin.threads import blas_threads, single_threaded
+    >>> with single_threaded():
+    ...     blas_threads()
+    1
+    """
+    return max((int(part["num_threads"]) for part in _controller().info()), default=1)
+
+
 @contextmanager
 def single_threaded() -> Iterator[None]:
     """Run linear algebra on one thread inside a ``with`` block.

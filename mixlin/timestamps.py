@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MAX_MISSING = 0.5  # more missing than observed rows: not a regular index with gaps
+_LONG_RUN = 24  # steps in a row that skip as many places each: no gaps, but another step
+_FEWEST_STEPS = 4  # of a series that has no others
 _DAY = 86_400_000_000_000  # nanoseconds
 
 
@@ -154,6 +156,41 @@ class TimeIndex:
         if self.kind == "datetime" and length % _DAY == 0:
             label = label.tz_localize(None)  # days by the clock on the wall
         return int(label.as_unit("ns").value) / length
+
+    def ordinals_of(self, stamps: npt.NDArray[np.datetime64]) -> npt.NDArray[np.float64]:
+        """Return the ordinals of wall-clock times on the count of this index.
+
+        Parameters
+        ----------
+        stamps : array of datetime64 of shape (n,)
+
+        Returns
+        -------
+        array of shape (n,)
+        """
+        if self.kind == "stamps":
+            step = _parse_step(str(self.freq))
+            if np.datetime_data(step.dtype)[0] not in "YM":
+                unit = np.promote_types(stamps.dtype, step.dtype.str.replace("m8", "M8"))
+                finest = np.datetime_data(unit)[0]
+                ticks = int(step.astype(f"timedelta64[{finest}]").astype(np.int64))
+                return np.asarray(stamps.astype(unit).astype(np.int64) / ticks)
+        distinct, which = np.unique(stamps, return_inverse=True)
+        return np.array([self._ordinal_of(stamp) for stamp in distinct])[which]
+
+    def _ordinal_of(self, stamp: np.datetime64) -> float:
+        if self.kind == "stamps":
+            return replace(self, last=stamp).ordinal()
+        import pandas as pd
+
+        label: Any = pd.Timestamp(stamp)
+        if self.kind == "period":
+            label = label.to_period(self.last.freq)
+        elif self.kind == "timedelta":
+            label = label - pd.Timestamp(0)
+        elif self.kind == "datetime" and self.last.tz is not None:
+            label = label.tz_localize(self.last.tz, ambiguous=True, nonexistent="shift_forward")
+        return replace(self, last=label).ordinal()
 
     def _labels(self, n_before: int, n_after: int) -> Any:
         if self.kind == "stamps":
@@ -534,6 +571,61 @@ def _months_of(offset: Any) -> int | None:
     name = str(offset.name).partition("-")[0]
     months = {"MS": 1, "ME": 1, "QS": 3, "QE": 3, "YS": 12, "YE": 12}.get(name)
     return None if months is None else months * int(offset.n)
+
+
+def check_step(
+    labels: Any, rows: npt.NDArray[np.intp], freq: str | int, *, like: bool = False
+) -> None:
+    """Refuse labels that keep to another step for long: they step differently, with no gaps.
+
+    Parameters
+    ----------
+    labels : sequence of length n
+    rows : array of shape (n,)
+        Their places on the grid, from :func:`read_index` or :func:`read_timestamps`.
+    freq : str or int
+        Its step.
+    like : bool
+        Whether that is the step of the training series.
+
+    Raises
+    ------
+    ValueError
+        If all labels, or many in a row, lie the same number of steps apart, and more than one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixlin.timestamps import check_step
+    >>> check_step([0, 1, 2, 4, 5], np.array([0, 1, 2, 4, 5]), 1)
+    >>> check_step([0, 2, 4, 6, 8], np.array([0, 2, 4, 6, 8]), 1, like=True)
+    Traceback (most recent call last):
+        ...
+    ValueError: the series steps by 2 x 1, and the training series by 1. Resample it to that ...
+    """
+    steps = np.diff(rows)
+    if not (steps > 1).any():
+        return
+    begins = np.concatenate([[0], np.flatnonzero(np.diff(steps)) + 1])
+    lengths = np.diff(begins, append=len(steps))
+    enough = min(_LONG_RUN, max(_FEWEST_STEPS, len(steps)))
+    other = np.flatnonzero((steps[begins] > 1) & (lengths >= enough))
+    if not len(other):
+        return
+    i = int(other[np.argmax(lengths[other])])
+    begin, end, factor = int(begins[i]), int(begins[i] + lengths[i]), int(steps[begins[i]])
+    if lengths[i] == len(steps):
+        raise ValueError(
+            f"the series steps by {factor} x {freq!r}, and the training series by {freq!r}. "
+            "Resample it to that frequency (frame.resample), or fit on a series of its own "
+            "frequency."
+        )
+    others = "the training series steps" if like else "the others step"
+    raise ValueError(
+        f"the frequency of the series changes: from {labels[begin]} to {labels[end]} its rows "
+        f"step by {factor} x {freq!r}, and {others} by {freq!r}. Resample it to one frequency "
+        "(frame.resample), or pass the rows of one only."
+    )
 
 
 def fill_gaps(

@@ -13,7 +13,7 @@ import mixlin
 from mixlin.backtesting import evaluate_ltsf, score_ltsf
 from mixlin.cli import main
 from mixlin.datasets import ltsf_split, make_seasonal
-from mixlin.solvers import GradientSolver
+from mixlin.solvers import GradientSolver, alternating, corrections, fixed_gates
 
 pd = pytest.importorskip("pandas")
 
@@ -481,3 +481,85 @@ def test_the_borders_of_a_table_are_those_of_the_library(run):
     borders = ltsf_split("short.csv", 150)
     words = "rows 1 to {} train, to {} validation, to {} test"
     assert out[1] == words.format(*borders)
+
+
+# -- Ctrl-C --------------------------------------------------------------------------------------
+
+
+def interrupt(monkeypatch, owner, name, at=1):
+    """Let the ``at``-th call of a function end as Ctrl-C would."""
+    plain, calls = getattr(owner, name), []
+
+    def interrupted(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+@pytest.mark.parametrize("solver", ["alternating", "fixed-gates"])
+def test_an_interrupted_fit_saves_what_it_has_and_says_so(
+    run, monkeypatch, tmp_path, capsys, solver
+):
+    owner, name = {
+        "alternating": (corrections.ShrinkagePath, "losses"),
+        "fixed-gates": (fixed_gates, "harmonic_moments"),
+    }[solver]
+    interrupt(monkeypatch, owner, name, 3)
+    command = ["fit", "load.csv", *SIZES, *MOLE, "--solver", solver, "--save", "half.safetensors"]
+    code = main(command)
+    captured = capsys.readouterr()
+    if solver == "alternating":  # otherwise nothing is left to interrupt: there is no refit
+        assert code == 130
+        assert captured.err == (
+            "mixlin: interrupted; half.safetensors holds what had been found by then.\n"
+        )
+        assert "experts: 3 of 3 kept" in captured.out
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert mixlin.load("half.safetensors").n_experts_ == 3
+
+
+@pytest.mark.parametrize("solver", ["alternating", "fixed-gates"])
+def test_a_fit_that_is_interrupted_early_saves_the_single_expert(run, monkeypatch, capsys, solver):
+    owner = {"alternating": alternating, "fixed-gates": fixed_gates}[solver]
+    monkeypatch.setattr(owner.CorrectionSpace, "of", classmethod(lambda *_, **__: _raise()))
+    command = ["fit", "load.csv", *SIZES, *MOLE, "--solver", solver, "--save", "half.safetensors"]
+    assert main(command) == 130
+    captured = capsys.readouterr()
+    assert captured.err.startswith("mixlin: interrupted; half.safetensors holds")
+    assert captured.err.count("\n") == 1
+    assert "experts: 1 of 3 kept" in captured.out
+    assert "too few" not in captured.out
+    assert "of 3 kept" in "\n".join(run("evaluate", "load.csv", "--model-file", "half.safetensors"))
+
+
+def _raise():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["fit", "load.csv", *SIZES, "--save", "new.safetensors"],
+        ["fit", "load.csv", *SIZES, *MOLE, "--save", "new.safetensors"],
+        ["evaluate", "load.csv", *SIZES, "--model", "dlinear"],
+    ],
+)
+def test_other_interrupts_end_with_one_word_and_leave_nothing(
+    run, monkeypatch, tmp_path, capsys, command
+):
+    interrupt(monkeypatch, mixlin.linear, "solve_linear")
+    before = sorted(tmp_path.iterdir())
+    assert main(command) == 130
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "mixlin: interrupted.\n")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_interrupted_evaluation_does_not_go_on_with_half_a_fit(run, monkeypatch, capsys):
+    interrupt(monkeypatch, corrections.ShrinkagePath, "losses", 3)
+    assert main(["evaluate", "load.csv", *SIZES, *MOLE]) == 130
+    assert capsys.readouterr().err == "mixlin: interrupted.\n"

@@ -18,6 +18,8 @@ from mixlin import (
 )
 from mixlin.base import window_weights
 from mixlin.layers import Layer
+from mixlin.mixture import Mixture, predict_windows
+from mixlin.normalization import Normalization
 from mixlin.routing import CalendarRouter, Gate, PeriodicRouter, StatisticsRouter
 from mixlin.solvers import AlternatingSolver, FixedGatesSolver, WindowSource, fixed_gates
 from mixlin.solvers.alternating import halved
@@ -29,6 +31,7 @@ from mixlin.solvers.corrections import (
     run_gate,
 )
 from mixlin.solvers.gate_fit import GateNetwork, cross_entropy, standardized
+from mixlin.solvers.mixture_task import measured_from
 from mixlin.windows import make_windows
 
 from . import regimes
@@ -754,3 +757,75 @@ def test_layers_of_a_gate_read_features_as_they_are():
         expected = np.exp(logits - logits.max(1, keepdims=True))
         expected /= expected.sum(axis=1, keepdims=True)
         np.testing.assert_allclose(run_gate(gate, raw)[:, 0], expected, atol=1e-9)
+
+
+# -- levels and units of channels ----------------------------------------------------------------
+
+BRIEF = {"fewer_experts": False, "n_iter": 2}
+MIXTURES = {
+    "calendar": ("calendar", AlternatingSolver(**BRIEF)),
+    "calendar per step": (CalendarRouter(stamp="horizon"), AlternatingSolver(**BRIEF)),
+    "statistics": ("statistics", AlternatingSolver(**BRIEF)),
+    "fixed gates": ("statistics", FixedGatesSolver(fewer_experts=False)),
+    "fixed gates without refit": ("statistics", FixedGatesSolver(fewer_experts=False, refit=False)),
+}
+# in deviations of the channel: on both sides of where a single expert begins to take levels off
+LEVELS = st.sampled_from([-1000.0, -3.0, -1.01, -0.99, 0.0, 0.5, 0.999, 1.001, 1.5, 1000.0])
+UNITS = st.sampled_from([1e-3, 0.7, 1.0, 20.0, 1e4])
+
+
+def mixture_on(values, name, base="dlinear"):
+    router, solver = MIXTURES[name]
+    model = MoLEForecaster(
+        L, H, n_experts=3, base=base, router=router, solver=clone(solver), random_state=0
+    )
+    return model.fit(values, timestamps=hours(len(values)))
+
+
+def centered_series(n_rows=500):
+    values = series(n_rows, seed=3)
+    return (values - values.mean(axis=0)) / values.std(axis=0)
+
+
+@pytest.fixture(scope="module")
+def fitted_on_zero():
+    return {name: mixture_on(centered_series(), name) for name in MIXTURES}
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+@settings(max_examples=8, deadline=None)
+@given(level=st.tuples(LEVELS, LEVELS), unit=st.tuples(UNITS, UNITS))
+def test_mixtures_move_with_the_levels_and_the_units_of_channels(fitted_on_zero, name, level, unit):
+    level, unit, values = np.array(level), np.array(unit), centered_series()
+    fresh = {"timestamps": hours(100)}
+    plain = fitted_on_zero[name]
+    moved = mixture_on((values + level) * unit, name)
+    assert plain.n_experts_ == moved.n_experts_ == 3
+    expected = plain.predict(values[:100], **fresh)
+    found = moved.predict((values[:100] + level) * unit, **fresh) / unit - level
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    single = DLinearForecaster(L, H).fit(values).predict(values[:100])
+    assert np.abs(expected - single).max() > 1e-2  # there is a correction that could depend on it
+    each = plain.expert_forecasts(values[:100], **fresh)
+    by_expert = moved.expert_forecasts((values[:100] + level) * unit, **fresh)
+    np.testing.assert_allclose(by_expert / unit[:, None] - level[:, None], each, atol=1e-6)
+    single = DLinearForecaster(L, H).fit((values + level) * unit)
+    taken_off = single.plan_.mixture().reference != 0
+    assert (moved.plan_.mixture().reference != 0).tolist() == taken_off.tolist()
+
+
+@pytest.mark.parametrize("level", ["none", "last", "mean"])
+@settings(max_examples=10, deadline=None)
+@given(seed=SEEDS)
+def test_a_mixture_measured_from_elsewhere_forecasts_the_same(level, seed):
+    rng = np.random.default_rng(seed)
+    mixture = Mixture(
+        rng.normal(size=(int(rng.choice([1, 3])), 1, L, H)),
+        bias=rng.normal(size=(1, 1, H)) if rng.random() < 0.5 else None,
+        normalization=Normalization(level),
+        reference=rng.normal(size=int(rng.choice([1, 3]))),
+    )
+    moved = measured_from(mixture, 5 * rng.normal(size=3))
+    windows = 10 * rng.normal(size=(4, 3, L))
+    expected = predict_windows(mixture, windows)
+    np.testing.assert_allclose(predict_windows(moved, windows), expected, rtol=1e-9, atol=1e-9)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 import mixlin
 from mixlin import MoLEForecaster
@@ -18,7 +19,12 @@ from mixlin.solvers import (
     GradientSolver,
     LoadLoss,
     SwitchLoss,
+    alternating,
+    corrections,
+    expectation_maximization,
+    fixed_gates,
 )
+from mixlin.solvers.mixture_task import FitInterruptedWarning
 from mixlin.windows import make_windows
 
 from .test_forecasters_bad_input import refused
@@ -400,3 +406,163 @@ def test_times_of_windows_that_make_no_sense_are_refused(case):
             lambda m=fitted: m.predict(X, timestamps=stamps),
             fitted,
         )
+
+
+# -- a frequency that changes --------------------------------------------------------------------
+
+
+def dated(pd, index):
+    return pd.DataFrame(series(len(index)), index=index, columns=["a", "b"])
+
+
+def test_a_frame_whose_frequency_changes_is_refused_at_fit():
+    pd = pytest.importorskip("pandas")
+    coarse = pd.date_range("2024-01-01", periods=100, freq="h")
+    fine = pd.date_range(coarse[-1], periods=200, freq="30min")
+    index = coarse.append(fine[1:])
+    match = (
+        "the frequency of the series changes: from 2024-01-01 00:00:00 to 2024-01-05 03:00:00 its "
+        r"rows step by 2 x '30min', and the others step by '30min'\. Resample"
+    )
+    for router in ("calendar", "statistics"):
+        model = MoLEForecaster(L, H, router=router, solver=ALTERNATING)
+        refused(ValueError, match, lambda m=model: m.fit(dated(pd, index)), model)
+        refused(
+            ValueError,
+            r"rows step by 2 x '30m'",
+            lambda m=model: m.fit(series(len(index)), timestamps=index.to_numpy("M8[s]")),
+            model,
+        )
+
+
+def test_a_context_of_another_frequency_is_told_so_and_not_of_missing_values():
+    pd = pytest.importorskip("pandas")
+    frame = dated(pd, pd.date_range("2024-01-01", periods=T, freq="h"))
+    model = MoLEForecaster(L, H, router="calendar", solver=ALTERNATING).fit(frame)
+    match = r"steps by 2 x 'h', and the training series by 'h'\. Resample"
+    for method in (model.predict, model.gate_weights, model.expert_forecasts, model.score):
+        refused(ValueError, match, lambda m=method: m(frame.iloc[::2]), model)
+    changed = pd.concat([frame.iloc[:100], frame.iloc[101::2]])
+    match = r"step by 2 x 'h', and the training series steps by 'h'"
+    refused(ValueError, match, lambda: model.predict(changed), model)
+    gappy = frame.drop(frame.index[[5, 9, 30]])
+    assert model.predict(gappy).equals(model.predict(frame))  # gaps stay gaps
+
+
+# -- an interrupt --------------------------------------------------------------------------------
+
+
+def interrupt(monkeypatch, owner, name, at=1):
+    """Let the ``at``-th call of a function end as Ctrl-C would."""
+    plain, calls = getattr(owner, name), []
+
+    def interrupted(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+def daily(n_rows=24 * 40):
+    """Return series whose law changes with the time of day."""
+    rng, out = np.random.default_rng(0), np.zeros((n_rows, C))
+    for t in range(1, n_rows):
+        law = 0.2 + 0.7 * np.cos(2 * np.pi * (t % 24) / 24)
+        out[t] = law * out[t - 1] + rng.normal(size=C)
+    return out + 3.0
+
+
+def fit_interrupted(solver, kept):
+    model = MoLEForecaster(L, H, n_experts=4, router="calendar", solver=solver, random_state=0)
+    with pytest.warns(FitInterruptedWarning, match=f"interrupted; the {kept} .*is kept"):
+        model.fit(daily(), timestamps=hours(len(daily())))
+    return model
+
+
+def is_usable(model, tmp_path):
+    model.save(tmp_path / "model")
+    assert (mixlin.load(tmp_path / "model").predict() == model.predict()).all()
+    np.testing.assert_allclose(model.gate_weights().sum(axis=-1), 1.0, rtol=1e-9)
+    assert np.isfinite(model.predict_quantiles([0.1, 0.9])).all()
+
+
+EARLY = {
+    "gates": (AlternatingSolver, expectation_maximization.GateFit, "maximize", 3),
+    "rows": (AlternatingSolver, alternating, "gather", 1),
+    "moments": (AlternatingSolver, corrections, "joint_moments", 40),
+    "fixed gates": (FixedGatesSolver, fixed_gates, "harmonic_moments", 2),
+}
+
+
+@pytest.mark.parametrize("refit", [True, False])
+@pytest.mark.parametrize("case", EARLY)
+def test_an_early_interrupt_leaves_the_exact_single_expert(monkeypatch, tmp_path, case, refit):
+    solver, owner, name, at = EARLY[case]
+    interrupt(monkeypatch, owner, name, at)
+    model = fit_interrupted(solver(refit=refit), "exact single expert")
+    monkeypatch.undo()
+    seen = daily() if refit else daily()[: len(daily()) - len(daily()) // 5]
+    single = mixlin.DLinearForecaster(L, H).fit(seen)
+    assert (model.predict(daily(), timestamps=hours(960)) == single.predict(daily())).all()
+    assert (model.n_experts_, model.history_) == (1, [])
+    is_usable(model, tmp_path)
+
+
+def test_an_interrupt_of_the_choice_keeps_the_best_so_far(monkeypatch, tmp_path):
+    interrupt(monkeypatch, corrections.ShrinkagePath, "losses", 4)
+    model = fit_interrupted(AlternatingSolver(), "best that had been found")
+    monkeypatch.undo()
+    losses = [entry["validation_loss"] for entry in model.history_]
+    assert model.history_[0]["gates"] == "single expert"
+    assert len(losses) == 1 + 3 * len(alternating.STRENGTHS)
+    assert min(losses) < 0.95 * losses[0]
+    assert model.n_experts_ > 1
+    held_out = daily()[-(len(daily()) // 5) :]
+    single = mixlin.DLinearForecaster(L, H).fit(daily()[: -len(held_out)])
+    times = hours(len(daily()))[-len(held_out) :]
+    assert model.score(held_out, timestamps=times) > single.score(held_out) + 0.01
+    is_usable(model, tmp_path)
+
+
+def test_an_interrupt_of_the_last_solution_keeps_the_one_before(monkeypatch, tmp_path):
+    interrupt(monkeypatch, fixed_gates, "harmonic_moments", 3)
+    model = fit_interrupted(FixedGatesSolver(), "best that had been found")
+    monkeypatch.undo()
+    before = clone(model).set_params(solver=FixedGatesSolver(refit=False))
+    before.fit(daily(), timestamps=hours(len(daily())))
+    assert model.n_experts_ == before.n_experts_ == 4
+    assert (model.predict() == before.predict()).all()
+    is_usable(model, tmp_path)
+
+
+def test_what_does_not_pay_is_not_kept_after_an_interrupt_either(monkeypatch):
+    interrupt(monkeypatch, corrections.ShrinkagePath, "losses", 3)
+    model = fit_interrupted(AlternatingSolver(min_gain=0.9), "exact single expert")
+    assert model.n_experts_ == 1
+    assert len(model.history_) == 1 + 2 * len(alternating.STRENGTHS)
+
+
+def test_an_interrupt_without_a_choice(monkeypatch, tmp_path):
+    solver = AlternatingSolver(0.1, fewer_experts=False, n_iter=2)
+    interrupt(monkeypatch, corrections.ShrinkagePath, "losses", 2)
+    model = fit_interrupted(solver, "best that had been found")
+    assert model.n_experts_ == 4
+    is_usable(model, tmp_path)
+    monkeypatch.undo()
+    interrupt(monkeypatch, alternating, "moments_of")
+    assert fit_interrupted(solver, "exact single expert").n_experts_ == 1
+
+
+def test_a_second_interrupt_ends_the_fit(monkeypatch):
+    interrupt(monkeypatch, fixed_gates, "harmonic_moments")
+    monkeypatch.setattr(alternating, "single_expert", lambda *_: _raise())
+    model = MoLEForecaster(L, H, solver=FixedGatesSolver())
+    with pytest.warns(FitInterruptedWarning), pytest.raises(KeyboardInterrupt):
+        model.fit(daily(), timestamps=hours(len(daily())))
+    assert not hasattr(model, "plan_")
+
+
+def _raise():
+    raise KeyboardInterrupt

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixlin.timestamps import TimeIndex, fill_gaps, read_index, read_timestamps
+from mixlin.timestamps import TimeIndex, check_step, fill_gaps, read_index, read_timestamps
 
 
 @pytest.fixture
@@ -368,3 +368,38 @@ def test_dates_beyond_nanoseconds_are_refused_rather_than_wrapped(year):
     index, _ = read_timestamps(whole)
     with pytest.raises(ValueError, match="needs dates from 1678 to 2261"):
         index.stamps(5, 5)
+
+
+# -- a step that changes -------------------------------------------------------------------------
+
+
+def checked(rows, **like):
+    rows = np.asarray(rows)
+    check_step(rows, rows, "h", **like)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), share=st.floats(0.55, 1.0))
+def test_rows_that_are_missing_here_and_there_are_gaps(seed, share):
+    rng = np.random.default_rng(seed)
+    checked(np.flatnonzero(rng.random(2000) < share))
+    checked(np.concatenate([np.arange(9) + 24 * day for day in range(50)]))  # office hours
+    checked(np.concatenate([np.arange(40), np.arange(40, 80, 2), np.arange(80, 120)]))
+
+
+def test_a_step_that_changes_for_long_is_named_with_its_rows():
+    for rows in (
+        np.concatenate([np.arange(0, 60, 3), np.arange(60, 64), np.arange(64, 164, 2)]),
+        np.concatenate([np.arange(64), np.arange(64, 165, 2), np.arange(170, 190)]),
+    ):
+        with pytest.raises(ValueError, match=r"changes: from 6[34] to 16[24] .* by 2 x 'h', and"):
+            checked(rows)
+    with pytest.raises(ValueError, match="and the training series steps by 'h'"):
+        checked(np.concatenate([np.arange(3), np.arange(3, 100, 2)]), like=True)
+
+
+@pytest.mark.parametrize("factor", [2, 3, 24])
+def test_rows_that_all_step_differently_are_told_so(factor):
+    with pytest.raises(ValueError, match=rf"steps by {factor} x 'h', and the training series by"):
+        checked(factor * np.arange(5), like=True)
+    checked(factor * np.arange(4), like=True)  # too few to say

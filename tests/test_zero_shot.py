@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mixlin.long_frames import Clock, find_steps, read_long_frame
 from mixlin.timestamps import read_index
 from mixlin.zero_shot import context_length, forecast
-from mixlin.zero_shot.long_frames import read_long_frame
-from mixlin.zero_shot.steps import Clock, find_steps
 
 RNG = np.random.default_rng(0)
 

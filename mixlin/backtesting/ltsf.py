@@ -21,7 +21,7 @@ __all__ = ["evaluate_ltsf", "score_ltsf"]
 def evaluate_ltsf(
     estimator: Any,
     dataset: str | Bunch,
-    lookback: int,
+    lookback: int | None,
     horizon: int,
     *,
     split: str = "test",
@@ -53,8 +53,10 @@ def evaluate_ltsf(
         fetcher of :mod:`mixlin.datasets` returned: an object with ``name`` and ``data``, an array
         or a frame of shape (n_rows, n_channels). Times are its ``index`` of shape (n_rows,), or
         that of the frame.
-    lookback, horizon : int
-        Steps that a forecast reads, and steps to forecast.
+    lookback : int or None
+        Steps that a forecast reads; None leaves it to the estimator, which may try several.
+    horizon : int
+        Steps to forecast.
     split : {"test", "validation"}, default="test"
         The span to score. Choose settings on the validation span, never on the test span.
     data_home : str or path-like, optional
@@ -116,19 +118,22 @@ def evaluate_ltsf(
     True
     """
     for name, value in (("lookback", lookback), ("horizon", horizon)):
+        if value is None and name == "lookback":
+            continue
         if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
             raise ValueError(f"{name} must be an integer of at least 1; got {value!r}.")
     spans = read_spans(dataset, split, int(horizon), data_home, download_if_missing)
-    model = _prepared(estimator, int(lookback), int(horizon))
+    model = _prepared(estimator, lookback, int(horizon))
     stop = spans.borders.train_end
     if split == "test":
         model, stop = as_protocol(model, spans.borders)
-    if getattr(model, "_wants_timestamps", False):
+    optional = getattr(model, "_takes_timestamps", False) and spans.has_times
+    if optional or getattr(model, "_wants_timestamps", False):
         spans = spans.dated(type(model).__name__)
     began = time.perf_counter()
     spans.fit(model, stop)
     fitted = time.perf_counter()
-    result = _scored(spans, model, int(lookback), int(horizon), standardized=True)
+    result = _scored(spans, model, int(model.lookback_), int(horizon), standardized=True)
     seconds = {"fit_seconds": fitted - began, "predict_seconds": time.perf_counter() - fitted}
     return Bunch(**result, **seconds)
 
@@ -229,8 +234,10 @@ def as_protocol(model: Any, borders: LTSFSplit) -> tuple[Any, int]:
     (2880, 11520)
     """
     any_length = getattr(model, "_longest_context", None) is not None  # such models learn nothing
-    if not any_length and borders.train_end < model.lookback + model.horizon:
-        raise too_short(model.lookback, model.horizon, borders.train_end)
+    if not any_length:
+        needed = model._lookbacks_read([borders.train_end])[1]
+        if borders.train_end < needed + model.horizon:
+            raise too_short(needed, model.horizon, borders.train_end)
     if not getattr(model, "_holds_out", False):
         return model, borders.train_end
     return model.with_validation(borders.val_end - borders.train_end), borders.val_end
@@ -260,14 +267,16 @@ def _scored(
     }
 
 
-def _prepared(estimator: Any, lookback: int, horizon: int) -> Any:
+def _prepared(estimator: Any, lookback: int | None, horizon: int) -> Any:
     missing = {"lookback", "horizon"} - set(estimator.get_params(deep=False))
     if missing:
         raise ValueError(
             f"{type(estimator).__name__} has no parameter {' and '.join(sorted(missing))}, which "
             "the benchmark sets; pass a forecaster itself, not a Pipeline or a search around it."
         )
-    return clone(estimator).set_params(lookback=lookback, horizon=horizon)
+    if lookback is None:
+        return clone(estimator).set_params(horizon=horizon)
+    return clone(estimator).set_params(lookback=int(lookback), horizon=horizon)
 
 
 def _listed(names: list[Any]) -> str:

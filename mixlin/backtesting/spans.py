@@ -120,6 +120,15 @@ class Spans:
         names = getattr(self.bunch, "feature_names", None)
         return None if names is None else list(names)
 
+    @property
+    def has_times(self) -> bool:
+        """Whether the rows of the dataset have dates."""
+        labels = getattr(self.bunch, "index", None)
+        index = getattr(self.bunch.data, "index", None) if is_pandas(self.bunch.data) else None
+        if labels is not None and not callable(labels):
+            return True
+        return index is not None and getattr(index, "dtype", np.dtype(int)).kind in "Mm"
+
     def dated(self, reader: str) -> Spans:
         """Return the spans with their times, for a model that is routed by the calendar.
 

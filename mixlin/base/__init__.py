@@ -3,7 +3,8 @@
 from .forecaster import BaseForecaster
 from .registry import FORECASTERS, load
 from .series import Series, window_weights
-from .training import DEFAULT_LOOKBACK, Training
+from .stamps import series_ordinal
+from .training import DEFAULT_LOOKBACK, Training, read_training
 
 __all__ = [
     "DEFAULT_LOOKBACK",
@@ -12,5 +13,7 @@ __all__ = [
     "Series",
     "Training",
     "load",
+    "read_training",
+    "series_ordinal",
     "window_weights",
 ]

@@ -11,9 +11,19 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..backends import resolve
+from ..mixture import KnownInputs
 from ..windows import is_many, is_pandas, refuse_text
+from .own_scales import plan_of_series
+from .panel_requests import PanelOutput, read_panel_request, refuse_long_frame
 from .series import Float64Array, FloatArray, Series, read_series
-from .stamps import fixed_step, missing_stamps, read_window_stamps, series_stamps
+from .stamps import (
+    fixed_step,
+    missing_ordinals,
+    missing_stamps,
+    read_window_stamps,
+    series_ordinal,
+    series_stamps,
+)
 from .training import trained_index
 
 
@@ -30,12 +40,21 @@ class Request:
         Whether forecasts of contexts leave as a list.
     stamps : array of shape (n_windows, lookback + horizon), optional
         Where the model reads them.
+    known : KnownInputs, optional
+        Where the model reads where windows stand in their seasons.
+    plan : plan of these windows, optional
+        Where it is not simply that of the model.
+    panel : PanelOutput, optional
+        Where forecasts leave in a long frame.
     """
 
     windows: FloatArray
     contexts: list[Series] | None = None
     many: bool = False
     stamps: npt.NDArray[np.datetime64] | None = None
+    known: KnownInputs | None = None
+    plan: Any = None
+    panel: PanelOutput | None = None
 
 
 def read_request(estimator: Any, X: Any, timestamps: Any) -> Request:
@@ -59,6 +78,9 @@ def read_request(estimator: Any, X: Any, timestamps: Any) -> Request:
     """
     check_is_fitted(estimator, "plan_")
     name = type(estimator).__name__
+    if estimator.mode_ == "panel":
+        windows, plan, output = read_panel_request(estimator, X, timestamps)
+        return Request(windows, plan=plan, panel=output)
     if estimator.mode_ == "windows":
         if X is None:
             raise ValueError(
@@ -81,7 +103,7 @@ def read_request(estimator: Any, X: Any, timestamps: Any) -> Request:
             ensure_all_finite=not later,
         )
         windows = _channels_first(estimator, X if X.ndim > 2 else X[:, :, None])
-        return Request(windows, stamps=_window_stamps(estimator, windows, timestamps))
+        return _request_of_windows(estimator, windows, timestamps)
     if X is None:
         if timestamps is not None:
             raise ValueError(
@@ -110,9 +132,10 @@ def read_request(estimator: Any, X: Any, timestamps: Any) -> Request:
             X, dtype=[np.float64, np.float32], allow_nd=True, input_name="X", estimator=estimator
         )
         windows = _channels_first(estimator, X)
-        return Request(windows, stamps=_window_stamps(estimator, windows, timestamps))
+        return _request_of_windows(estimator, windows, timestamps)
     else:
         _hint_at_windows(estimator, X)
+        refuse_long_frame(estimator, X)
         contexts = read_series(estimator, X, timestamps, reset=False, like=trained_index(estimator))
         many = is_many(X)
     last = [_last_window(estimator, c, i, many) for i, c in enumerate(contexts)]
@@ -121,8 +144,37 @@ def read_request(estimator: Any, X: Any, timestamps: Any) -> Request:
         L, H = estimator.lookback_, estimator.horizon_
         what = "the training series" if X is None else "the context"
         stamps = np.stack([series_stamps(c.index, L, H, what) for c in contexts])
+    known = None
+    if estimator._reads_ordinals:
+        known = KnownInputs(np.array([series_ordinal(c.index) for c in contexts]))
     longest = max(window.shape[1] for window in last)
-    return Request(np.stack([_padded(w, longest) for w in last]), contexts, many, stamps)
+    windows = np.stack([_padded(w, longest) for w in last])
+    plan = plan_of_series(estimator, None if X is None else [c.values for c in contexts])
+    return Request(windows, contexts, many, stamps, known, plan)
+
+
+def _request_of_windows(estimator: Any, windows: FloatArray, timestamps: Any) -> Request:
+    plan = plan_of_series(estimator, [window.T for window in windows])
+    if estimator._reads_ordinals:
+        known = KnownInputs(_window_ordinals(estimator, windows, timestamps))
+        return Request(windows, known=known, plan=plan)
+    return Request(windows, stamps=_window_stamps(estimator, windows, timestamps), plan=plan)
+
+
+def _window_ordinals(estimator: Any, windows: FloatArray, timestamps: Any) -> Float64Array:
+    """Return the ordinals of the last inputs of windows."""
+    if timestamps is None:
+        raise missing_ordinals()
+    index = trained_index(estimator)
+    L, H = estimator.lookback_, estimator.horizon_
+    assert index is not None
+    if index.kind == "integer":
+        raise ValueError(
+            "the model was fitted on rows numbered by integers, so that times of windows say "
+            "nothing about their place in the seasons. Pass a context with such an index instead."
+        )
+    stamps, _ = read_window_stamps(timestamps, len(windows), L, H, fixed_step(index))
+    return index.ordinals_of(stamps[:, L - 1])
 
 
 def _channels_first(estimator: Any, X: FloatArray) -> FloatArray:
@@ -238,6 +290,8 @@ def contain(
     array, frame, or list of these
         As ``predict`` and ``predict_quantiles`` promise.
     """
+    if request.panel is not None:
+        return request.panel.contained(values, quantiles)
     moved = np.moveaxis(values, 1, 2)  # (n, horizon, C[, Q])
     if request.contexts is None:
         moved = moved.astype(request.windows.dtype, copy=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from numbers import Integral
 from os import PathLike
 from typing import Any
@@ -15,14 +16,17 @@ from sklearn.utils._param_validation import Interval, InvalidParameterError
 from sklearn.utils.validation import check_is_fitted
 
 from ..backends import Backend, resolve
-from ..intervals import check_quantiles, residual_quantiles
-from ..mixture import FixedPlan, Mixture, Plan
+from ..intervals import check_quantiles
+from ..long_frames import is_long_frame
+from ..mixture import FixedPlan, KnownInputs, Mixture, Plan
 from ..persistence import write_record
 from .contexts import Request, contain, read_request
+from .panel_requests import panel_interval, score_panel, scored_panel
+from .panels import read_panel_training
 from .registry import FORECASTERS
 from .scoring import r2, scored_windows
 from .series import FloatArray
-from .training import Training, read_training
+from .training import DEFAULT_LOOKBACK, Training, read_training
 
 
 class BaseForecaster(RegressorMixin, BaseEstimator):
@@ -45,6 +49,7 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
 
     _longest_context: int | None = None  # steps that are read where any number will do
     _not_saved: tuple[str, ...] = ()  # state that only partial_fit reads
+    _reads_panels: bool = False  # whether long frames are learnt from
 
     lookback: int | None
     horizon: int | None
@@ -90,6 +95,11 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         """Whether forecasts of the fitted model depend on the calendar."""
         return self.plan_.needs_timestamps
 
+    @property
+    def _reads_ordinals(self) -> bool:
+        """Whether forecasts of the fitted model depend on where a series stands in its seasons."""
+        return self.plan_.needs_ordinals
+
     @abstractmethod
     def _learn(self, training: Training, *, update: bool) -> dict[str, Any]:
         """Return the fitted state, ``plan_`` among it, without touching ``self``.
@@ -100,6 +110,21 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         update : bool
             Add to what was learnt before instead of starting anew.
         """
+
+    def _lookbacks_read(self, lengths: Sequence[int]) -> tuple[int, int]:
+        """Return the rows that forecasts may read, and the fewest that they need.
+
+        Parameters
+        ----------
+        lengths : sequence of int
+            Rows of every series.
+        """
+        lookback = self.lookback
+        if lookback is None:
+            lookback = self._longest_context
+        if lookback is None:
+            lookback = max(1, min(DEFAULT_LOOKBACK, min(lengths) // 3))
+        return lookback, lookback
 
     def _check_updatable(self) -> None:
         """Raise a ValueError if what ``partial_fit`` adds to is not there."""
@@ -210,10 +235,11 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         resolve(self.backend)
         probe = object.__new__(type(self))  # validate_data writes to what it is given
         probe.__dict__.update(vars(self))
-        training, state = read_training(
+        read = read_panel_training if y is None and is_long_frame(X) else read_training
+        training, state = read(
             probe, X, y, sample_weight, timestamps, update=update, new_series=new_series
         )
-        return {**self._learn(training, update=update), **state}
+        return {**state, **self._learn(training, update=update)}
 
     # -- forecasting -----------------------------------------------------------------------
 
@@ -246,7 +272,9 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         """
         request = read_request(self, X, timestamps)
         dtype = request.windows.dtype
-        forecast = self._forecast(request.windows, horizon, dtype, request.stamps)
+        forecast = self._forecast(
+            request.windows, horizon, dtype, request.stamps, request.known, plan=request.plan
+        )
         return contain(self, forecast, request)
 
     def predict_quantiles(
@@ -307,20 +335,29 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         if not isinstance(coverage, (int, float, np.floating)) or not 0 < coverage < 1:
             raise ValueError(f"coverage must be a number between 0 and 1; got {coverage!r}.")
         levels = [round((1 - coverage) / 2, 12), round((1 + coverage) / 2, 12)]
+        if vars(self).get("mode_") == "panel":
+            levels.insert(1, 0.5)
+            found = self.predict_quantiles(X, levels, horizon=horizon, timestamps=timestamps)
+            return panel_interval(found)
         return self.predict_quantiles(X, levels, horizon=horizon, timestamps=timestamps)
 
     def _quantiles(
         self, request: Request, horizon: int | None, levels: list[float]
     ) -> npt.NDArray[Any]:
         """Forecast quantiles (n, C, horizon, n_quantiles) of a request."""
-        forecast = self._forecast(request.windows, horizon, stamps=request.stamps)
-        variance = self.plan_.residual_variance
-        if variance is None:
+        if self.plan_.residual is None:
             raise ValueError(
                 f"this {type(self).__name__} has no training residuals: it was made from a state "
                 "dict. Fit it, or forecast points only."
             )
-        return residual_quantiles(forecast, variance[:, : forecast.shape[2]], levels)
+        return self._forecast(
+            request.windows,
+            horizon,
+            stamps=request.stamps,
+            known=request.known,
+            levels=levels,
+            plan=request.plan,
+        )
 
     def _checked_horizon(self, horizon: int | None) -> int:
         """Return a horizon that the model can forecast."""
@@ -345,13 +382,22 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         horizon: int | None = None,
         dtype: npt.DTypeLike = np.float64,
         stamps: npt.NDArray[np.datetime64] | None = None,
+        known: KnownInputs | None = None,
+        levels: list[float] | None = None,
+        plan: Any = None,
     ) -> npt.NDArray[Any]:
-        """Forecast windows (n, C, lookback) as (n, C, horizon)."""
+        """Forecast windows (n, C, lookback) as (n, C, horizon), with levels their quantiles."""
         horizon = self._checked_horizon(horizon)
+        plan, backend = plan or self.plan_, resolve(self.backend)
         with np.errstate(invalid="ignore", over="ignore"):  # refused below, with a sentence
-            forecast = self.plan_.forecast(
-                windows, horizon, resolve(self.backend), stamps=stamps, dtype=dtype
-            )
+            if levels is None:
+                forecast = plan.forecast(
+                    windows, horizon, backend, stamps=stamps, known=known, dtype=dtype
+                )
+            else:
+                forecast = plan.quantiles(
+                    windows, horizon, backend, levels, stamps=stamps, known=known
+                )
             total = forecast.sum()
         if not np.isfinite(total):  # cheap; where only the sum overflows, nothing is refused
             name = type(self).__name__
@@ -392,6 +438,8 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
             Windows: the mean over outputs, as in scikit-learn. Series: the mean over channels,
             steps pooled. 1 is perfect; the mean of the targets scores 0.
         """
+        if y is None and vars(self).get("mode_") == "panel":
+            return score_panel(self, X, sample_weight, timestamps)
         y_true, y_pred, weight = scored_windows(self, X, y, sample_weight, timestamps)
         return r2(y_true, y_pred, weight, series=y is None)
 
@@ -399,6 +447,8 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         self, X: Any, y: Any = None, *, timestamps: Any = None
     ) -> tuple[FloatArray, FloatArray]:
         """Return targets and forecasts on the windows that :meth:`score` uses."""
+        if y is None and vars(self).get("mode_") == "panel":
+            return scored_panel(self, X, None, timestamps)[:2]
         return scored_windows(self, X, y, None, timestamps)[:2]
 
     # -- reference weights -----------------------------------------------------------------

@@ -9,10 +9,12 @@ from sklearn.metrics import r2_score
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
+from ..mixture import KnownInputs
 from ..windows import is_many
 from .fingerprint import starts_inside
+from .own_scales import plan_of_windows
 from .series import Float64Array, FloatArray, Series, read_series, row_weights, window_weights
-from .stamps import series_stamps
+from .stamps import series_ordinal, series_stamps
 from .training import trained_index
 
 _BLOCK_WINDOWS = 1024
@@ -121,10 +123,15 @@ def _scored_series(
             stamps = np.lib.stride_tricks.sliding_window_view(
                 series_stamps(item.index, len(values), 0, "the series"), L + H
             )
+        end = series_ordinal(item.index) if estimator._reads_ordinals else 0.0
         for at in range(0, len(starts), _BLOCK_WINDOWS):  # never all windows at once
-            part = both[starts[at : at + _BLOCK_WINDOWS]]
-            dated = None if stamps is None else stamps[starts[at : at + _BLOCK_WINDOWS]]
-            forecasts.append(np.moveaxis(estimator._forecast(part[:, :, :L], stamps=dated), 1, 2))
+            some = starts[at : at + _BLOCK_WINDOWS]
+            part = both[some]
+            dated = None if stamps is None else stamps[some]
+            known = KnownInputs(end - (len(values) - L) + 1.0 * some)
+            plan = plan_of_windows(estimator, values, some + L - 1, trained=glued)
+            found = estimator._forecast(part[:, :, :L], stamps=dated, known=known, plan=plan)
+            forecasts.append(np.moveaxis(found, 1, 2))
             targets.append(np.moveaxis(part[:, :, L:], 1, 2).copy())
         if weights is not None:
             padded = np.concatenate([np.zeros(len(values) - len(item.values)), weights[i]])

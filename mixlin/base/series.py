@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils.validation import validate_data
 
-from ..timestamps import TimeIndex, fill_gaps, read_index, read_timestamps
+from ..timestamps import TimeIndex, check_step, fill_gaps, read_index, read_timestamps
 from ..windows import Container, is_many, read_values, refuse_stacked_windows
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -125,10 +125,12 @@ def place_series(
     Raises
     ------
     ValueError
-        If the index is not regular, or a frame comes with stamps.
+        If the index is not regular, steps at first in one way and then in another, or a frame
+        comes with stamps.
     """
     index: TimeIndex | None = None
     first: Any = None
+    labels: Any = None
     rows = np.arange(len(values))
     if container.kind != "array":
         if stamps is not None:
@@ -136,11 +138,16 @@ def place_series(
                 "a frame's own index tells the time; timestamps= is for arrays. Make the stamps "
                 "the index (frame.set_axis(timestamps)), or leave timestamps out."
             )
-        index, rows = read_index(item.index, like=like)
-        first = item.index[0]
+        labels = item.index
+        index, rows = read_index(labels, like=like)
+        first = labels[0]
     elif stamps is not None:
         index, rows = read_timestamps(stamps, len(values), like=like)
-        first = np.asarray(stamps, dtype="datetime64")[0]
+        labels = np.asarray(stamps, dtype="datetime64")
+        first = labels[0]
+    if index is not None:
+        same = like is not None and (like.kind, like.freq) == (index.kind, index.freq)
+        check_step(labels, rows, index.freq, like=same)
     return Series(fill_gaps(values, rows), container, index, first, rows)
 
 

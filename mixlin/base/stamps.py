@@ -63,6 +63,40 @@ def series_stamps(index: TimeIndex | None, n_before: int, n_after: int, what: st
         raise ValueError(f"this model is routed by the calendar, but of {what}: {error}") from error
 
 
+def missing_ordinals() -> ValueError:
+    """Return the error for data without a place in the seasons.
+
+    Returns
+    -------
+    ValueError
+    """
+    return ValueError(
+        "this model has calendar terms, and what it got has no times. Pass a frame with an index, "
+        "or timestamps= (one datetime64 per row), or fit without them (calendar=0)."
+    )
+
+
+def series_ordinal(index: TimeIndex | None) -> float:
+    """Return the ordinal of the last row of a series.
+
+    Parameters
+    ----------
+    index : TimeIndex or None
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If the series has no times, or steps of no fixed length.
+    """
+    if index is None:
+        raise missing_ordinals()
+    return index.ordinal()
+
+
 def fixed_step(index: TimeIndex) -> int | None:
     """Return the nanoseconds of an index's step, None where it has no fixed length.
 

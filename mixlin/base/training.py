@@ -34,6 +34,8 @@ class Training:
     indexes : list of TimeIndex or None, one per series
     window_stamps : array of shape (n, lookback + horizon), or None
         Of windows, for models that read them.
+    panel : PanelRows, optional
+        Where every series is a channel of its own: those of a long frame.
 
     Examples
     --------
@@ -51,6 +53,7 @@ class Training:
     continues: bool = False
     indexes: list[TimeIndex | None] = field(default_factory=list)
     window_stamps: npt.NDArray[np.datetime64] | None = None
+    panel: Any = None
 
     def without_end(self, held_out: float | int) -> Training:
         """Return the data without what is held out at the end.
@@ -181,7 +184,7 @@ def _read_windows(
             f"{y.shape[2]} in y {y.shape}."
         )
     n, length = X.shape[:2]
-    lookback = length if probe.lookback is None else probe.lookback
+    lookback = length if probe.lookback is None else probe._lookbacks_read([length])[0]
     if lookback > length:
         raise ValueError(
             f"lookback={lookback} is longer than the windows, which have {length} columns. "
@@ -237,17 +240,13 @@ def _read_training_series(
     n_channels = series[0].values.shape[1]
     if update:
         lookback = probe.lookback_ if probe.lookback is None else probe.lookback
+        needed = lookback
         _check_same(probe, lookback, horizon, n_channels, None)
-    elif probe.lookback is None and probe._longest_context is not None:
-        lookback = probe._longest_context
-    elif probe.lookback is None:
-        shortest = min(len(s.values) for s in series)
-        lookback = max(1, min(DEFAULT_LOOKBACK, shortest // 3))
     else:
-        lookback = probe.lookback
+        lookback, needed = probe._lookbacks_read([len(s.values) for s in series])
     any_length = probe._longest_context is not None
-    if not (update or any_length) and all(len(s.values) < lookback + horizon for s in series):
-        raise too_short(lookback, horizon, max(len(s.values) for s in series))
+    if not (update or any_length) and all(len(s.values) < needed + horizon for s in series):
+        raise too_short(needed, horizon, max(len(s.values) for s in series))
     continues = update and not many and not new_series
     if continues:
         _check_continues(probe, series[0])

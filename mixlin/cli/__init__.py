@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
+from ..solvers.mixture_task import FitInterruptedWarning
 from .evaluate import add_evaluate
 from .fit import add_fit
 from .forecast import add_forecast
@@ -47,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0, or 2 after one sentence on stderr.
+        Exit code: 0, or, after one sentence on stderr, 2 for an error and 130 for Ctrl-C.
 
     Examples
     --------
@@ -57,11 +59,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         options = _parser().parse_args(argv)
-        options.run(options)
+        with warnings.catch_warnings():
+            # what was asked for is not done; mixlin fit alone has a use for half of it
+            warnings.simplefilter("error", FitInterruptedWarning)
+            options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, say `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except (KeyboardInterrupt, FitInterruptedWarning) as stop:
+        text = str(stop) if isinstance(stop, KeyboardInterrupt) else ""
+        print(f"mixlin: {text or 'interrupted'}.", file=sys.stderr)
+        return 130
     except (ValueError, OSError, ImportError) as error:
         print(f"mixlin: {_sentence(error)}", file=sys.stderr)
         return 2

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import time
+import warnings
 from typing import Any
 
 from ..backtesting.ltsf import as_protocol
 from ..base import DEFAULT_LOOKBACK
 from ..datasets import ltsf_split
+from ..solvers.mixture_task import FitInterruptedWarning
 from .arguments import add_data, add_model, make_model, steps
 from .model_files import reads_times
 from .rows import DEFAULT_HORIZON, sizes, without_gaps
@@ -85,7 +87,7 @@ def _fit(options: argparse.Namespace) -> None:
         model, stop = as_protocol(model, borders)
     rows = without_gaps(frame.iloc[:stop], lookback, horizon, notes)
     began = time.perf_counter()
-    model.fit(rows)
+    interrupted = fit_or_keep(model, rows)
     seconds = time.perf_counter() - began
     model.save(options.save)
 
@@ -96,17 +98,43 @@ def _fit(options: argparse.Namespace) -> None:
         where += f", choices made on rows {n_train + 1} to {stop} (validation)"
     print(f"fitted on {where}")
     print(f"{name}, lookback {lookback}, horizon {horizon}, {seconds:.2f} seconds")
-    for line in mixture_lines(model):
+    for line in mixture_lines(model, interrupted=interrupted):
         print(line)
     print(f"written: {options.save}")
+    if interrupted:
+        raise KeyboardInterrupt(f"interrupted; {options.save} holds what had been found by then")
 
 
-def mixture_lines(model: Any) -> list[str]:
+def fit_or_keep(model: Any, rows: Any) -> bool:
+    """Fit a model; where its solver is interrupted and keeps what it has, keep that.
+
+    Parameters
+    ----------
+    model : forecaster
+    rows : DataFrame
+
+    Returns
+    -------
+    bool
+        Whether it was interrupted.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", FitInterruptedWarning)
+        model.fit(rows)
+    others = [w for w in caught if not issubclass(w.category, FitInterruptedWarning)]
+    for w in others:
+        warnings.showwarning(w.message, w.category, w.filename, w.lineno)
+    return len(others) < len(caught)
+
+
+def mixture_lines(model: Any, *, interrupted: bool = False) -> list[str]:
     """Say how many experts a fitted mixture kept, and what its held-out rows said.
 
     Parameters
     ----------
     model : forecaster
+    interrupted : bool
+        Whether its fit was.
 
     Returns
     -------
@@ -120,7 +148,9 @@ def mixture_lines(model: Any) -> list[str]:
     if usage is not None and len(usage) > 1:
         lines[0] += f", usage {', '.join(f'{100 * share:.0f} %' for share in usage)}"
     losses = [entry["validation_loss"] for entry in model.history_]  # the single expert's first
-    said = "too few rows to choose on; the single expert is kept" if model.n_experts_ == 1 else ""
+    said = ""
+    if model.n_experts_ == 1 and not interrupted:
+        said = "too few rows to choose on; the single expert is kept"
     if losses:
         said = f"{losses[0]:.4f} of the single expert, {min(losses[1:]):.4f} of the best mixture"
         said += ", which is no clear gain" if model.n_experts_ == 1 else ""

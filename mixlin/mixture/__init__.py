@@ -11,8 +11,9 @@ otherwise. The level is taken off and the base added on the host in float64; ``x
 
 from .forward import Computed, Parts, compute, forward, predict_windows
 from .learned import LearnedPlan
+from .panel import PanelPlan, StandardizedPlan
 from .placement import Placed, place
-from .plan import FixedPlan, Plan, RolloutPlan
+from .plan import FixedPlan, KnownInputs, Plan, RolloutPlan
 from .prior import PriorPlan
 from .record import Mixture
 from .rollout import Rollout, RolloutForecast, rollout_forecast
@@ -20,8 +21,10 @@ from .rollout import Rollout, RolloutForecast, rollout_forecast
 __all__ = [
     "Computed",
     "FixedPlan",
+    "KnownInputs",
     "LearnedPlan",
     "Mixture",
+    "PanelPlan",
     "Parts",
     "Placed",
     "Plan",
@@ -29,6 +32,7 @@ __all__ = [
     "Rollout",
     "RolloutForecast",
     "RolloutPlan",
+    "StandardizedPlan",
     "compute",
     "forward",
     "place",

@@ -6,18 +6,33 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..backends import Backend
+from ..calendar_terms import CalendarTerms
+from ..intervals import residual_quantiles
+from ..transforms import ChannelTransform
 from .contexts import by_length
 from .forward import predict_windows
 from .record import Mixture
 from .rollout import Rollout, rollout_forecast
 
 FloatArray = npt.NDArray[np.float64]
+
+
+class KnownInputs(NamedTuple):
+    """What is known of windows beside their values.
+
+    Attributes
+    ----------
+    ordinals : array of shape (n_windows,), or None
+        Place of every window's last input row, see :meth:`mixlin.timestamps.TimeIndex.ordinal`.
+    """
+
+    ordinals: FloatArray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +86,11 @@ class Plan(ABC):
         gate = self.mixture().gate
         return gate is not None and gate.router.needs_timestamps
 
+    @property
+    def needs_ordinals(self) -> bool:
+        """Whether forecasts depend on where windows stand in the seasons."""
+        return False
+
     def forecast(
         self,
         windows: npt.NDArray[np.floating],
@@ -78,6 +98,7 @@ class Plan(ABC):
         backend: Backend,
         *,
         stamps: npt.NDArray[np.datetime64] | None = None,
+        known: KnownInputs | None = None,
         dtype: npt.DTypeLike = np.float64,
     ) -> npt.NDArray[Any]:
         """Forecast windows.
@@ -89,6 +110,8 @@ class Plan(ABC):
         backend : Backend
         stamps : array of shape (n_windows, lookback + horizon of the plan), optional
             Where :attr:`needs_timestamps` says so.
+        known : KnownInputs, optional
+            Where :attr:`needs_ordinals` says so.
         dtype : dtype, default=float64
             Of the forecasts.
 
@@ -99,6 +122,36 @@ class Plan(ABC):
         mixture = self.mixture(self.lookback, horizon)
         out = predict_windows(mixture, windows, backend, timestamps=stamps, dtype=dtype)
         return out[:, :, :horizon]
+
+    def quantiles(
+        self,
+        windows: npt.NDArray[np.floating],
+        horizon: int,
+        backend: Backend,
+        levels: list[float],
+        *,
+        stamps: npt.NDArray[np.datetime64] | None = None,
+        known: KnownInputs | None = None,
+    ) -> FloatArray:
+        """Forecast quantiles from the variance of the training residuals.
+
+        Parameters
+        ----------
+        windows, horizon, backend, stamps, known
+            As in :meth:`forecast`.
+        levels : list of float
+
+        Returns
+        -------
+        array of shape (n_windows, n_channels, horizon, n_levels)
+        """
+        found = self.forecast(windows, horizon, backend, stamps=stamps, known=known)
+        return self._around(found, levels)
+
+    def _around(self, forecast: FloatArray, levels: list[float]) -> FloatArray:
+        variance = self.residual_variance
+        assert variance is not None
+        return residual_quantiles(forecast, variance[:, : forecast.shape[2]], levels)
 
     @abstractmethod
     def mixture(
@@ -126,9 +179,16 @@ class Plan(ABC):
 class FixedPlan(Plan):
     """A plan whose mixture does not depend on the request.
 
+    What a mixture can't do with windows alone is added to its forecasts on the host.
+
     Parameters
     ----------
     fixed : Mixture
+    calendar : CalendarTerms, optional
+        Added to the forecasts.
+    transform : ChannelTransform, optional
+        Of the windows, undone on the forecasts; ``residual`` and everything else is in transformed
+        units then.
 
     Examples
     --------
@@ -140,6 +200,8 @@ class FixedPlan(Plan):
     """
 
     fixed: Mixture | None = None
+    calendar: CalendarTerms | None = None
+    transform: ChannelTransform | None = None
 
     def __repr__(self) -> str:
         return f"FixedPlan({self.fixed!r})"
@@ -158,6 +220,60 @@ class FixedPlan(Plan):
         if mask is not None and not np.all(mask):
             raise ValueError("this model has no forecast for windows with missing values.")
         return self.fixed
+
+    @property
+    def needs_ordinals(self) -> bool:
+        return self.calendar is not None
+
+    def forecast(
+        self,
+        windows: npt.NDArray[np.floating],
+        horizon: int,
+        backend: Backend,
+        *,
+        stamps: npt.NDArray[np.datetime64] | None = None,
+        known: KnownInputs | None = None,
+        dtype: npt.DTypeLike = np.float64,
+    ) -> npt.NDArray[Any]:
+        if self.calendar is None and self.transform is None:
+            return super().forecast(windows, horizon, backend, stamps=stamps, dtype=dtype)
+        found = self._transformed_forecast(windows, horizon, backend, stamps, known)
+        if self.transform is not None:
+            found = self.transform.inverse(found)
+        return found.astype(dtype, copy=False)
+
+    def quantiles(
+        self,
+        windows: npt.NDArray[np.floating],
+        horizon: int,
+        backend: Backend,
+        levels: list[float],
+        *,
+        stamps: npt.NDArray[np.datetime64] | None = None,
+        known: KnownInputs | None = None,
+    ) -> FloatArray:
+        if self.transform is None:
+            return super().quantiles(windows, horizon, backend, levels, stamps=stamps, known=known)
+        found = self._transformed_forecast(windows, horizon, backend, stamps, known)
+        return self.transform.inverse(self._around(found, levels))
+
+    def _transformed_forecast(
+        self,
+        windows: npt.NDArray[np.floating],
+        horizon: int,
+        backend: Backend,
+        stamps: npt.NDArray[np.datetime64] | None,
+        known: KnownInputs | None,
+    ) -> FloatArray:
+        """Forecast, in transformed units where there are any."""
+        if self.transform is not None:
+            windows = self.transform.forward(windows)
+        found = np.asarray(super().forecast(windows, horizon, backend, stamps=stamps))
+        if self.calendar is not None:
+            if known is None or known.ordinals is None:
+                raise ValueError("this model has calendar terms; windows need their ordinals.")
+            found = found + self.calendar.values(known.ordinals)[:, :, :horizon]
+        return found
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -201,6 +317,7 @@ class RolloutPlan(FixedPlan):
         backend: Backend,
         *,
         stamps: npt.NDArray[np.datetime64] | None = None,
+        known: KnownInputs | None = None,
         dtype: npt.DTypeLike = np.float64,
     ) -> npt.NDArray[Any]:
         """Forecast contexts of any length, NaN before a row's first value.
@@ -211,7 +328,7 @@ class RolloutPlan(FixedPlan):
         horizon : int
             Any.
         backend : Backend
-        stamps
+        stamps, known
             Not read.
         dtype : dtype, default=float64
 

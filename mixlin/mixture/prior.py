@@ -34,7 +34,7 @@ from ..normalization import Normalization
 from ..routing import ConstantRouter, Gate
 from .contexts import ContextGroup, grouped
 from .forward import Parts, forward, predict_windows
-from .plan import Plan
+from .plan import KnownInputs, Plan
 from .record import Mixture
 from .spreads import calibration, error_spreads, step_variances
 
@@ -205,6 +205,7 @@ class PriorPlan(Plan):
         backend: Backend,
         *,
         stamps: npt.NDArray[np.datetime64] | None = None,
+        known: KnownInputs | None = None,
         dtype: npt.DTypeLike = np.float64,
     ) -> npt.NDArray[Any]:
         """Forecast windows, each one by itself.
@@ -216,7 +217,7 @@ class PriorPlan(Plan):
         horizon : int
             Any.
         backend : Backend
-        stamps
+        stamps, known
             Not read.
         dtype : dtype, default=float64
 

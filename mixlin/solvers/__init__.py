@@ -14,9 +14,11 @@ from .exact import (
     ExactSolver,
     LinearProblem,
     LinearSolution,
+    decay_of,
     solve_linear,
     solve_ridge,
 )
+from .exact_search import ExactSearch
 from .fixed_gates import FixedGatesSolver
 from .gradient_solver import GradientSolver
 from .gram import SeriesSums
@@ -26,7 +28,7 @@ from .mixture_task import (
     MixtureTask,
     NothingToChooseOnError,
 )
-from .seasonal_prior import SeasonalPrior
+from .seasonal_prior import SeasonalPrior, prior_features
 from .spectral import fit_spectral_layer
 from .window_source import WindowSource
 from .window_sums import DenseSums, WindowSums
@@ -35,6 +37,7 @@ __all__ = [
     "AlternatingSolver",
     "Balancing",
     "DenseSums",
+    "ExactSearch",
     "ExactSolver",
     "FixedGatesSolver",
     "GradientSolver",
@@ -53,7 +56,9 @@ __all__ = [
     "WindowSource",
     "WindowSums",
     "ZLoss",
+    "decay_of",
     "fit_spectral_layer",
+    "prior_features",
     "single_expert",
     "single_threaded",
     "solve_linear",

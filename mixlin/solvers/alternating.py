@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from numbers import Integral, Real
@@ -14,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..gates import is_count
-from ..mixture import FixedPlan
+from ..mixture import FixedPlan, Mixture
 from ..routing import Gate
 from ..threads import single_threaded
 from .corrections import (
@@ -28,6 +30,7 @@ from .corrections import (
 )
 from .expectation_maximization import GateFit, gather
 from .mixture_task import (
+    FitInterruptedWarning,
     MixtureSolution,
     MixtureSolver,
     MixtureTask,
@@ -56,6 +59,41 @@ class Candidate(NamedTuple):
     loss: float
     space: CorrectionSpace
     corrections: Float64Array
+
+
+@dataclass
+class Progress:
+    """What a search has found so far.
+
+    Parameters
+    ----------
+    start : FixedPlan or None
+        What the best candidate corrects.
+    held_out : WindowSource or None
+        That losses are measured on; None where nothing is held out.
+    single : float
+        Loss of the single expert.
+    best : Candidate or None
+    history : list of dict
+    """
+
+    start: FixedPlan | None = None
+    held_out: WindowSource | None = None
+    single: float = np.inf
+    best: Candidate | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def ratio(self) -> float:
+        """Loss of the best candidate over that of the single expert."""
+        assert self.best is not None
+        return self.best.loss / self.single if self.single > 0 else 1.0
+
+    def told(self) -> list[dict[str, Any]]:
+        """Return the history with the single expert in front."""
+        if not self.history:
+            return []
+        return [_entry(1, "single expert", np.inf, self.single), *self.history]
 
 
 class CorrectionSolver(MixtureSolver):
@@ -102,9 +140,17 @@ class CorrectionSolver(MixtureSolver):
             return self._solve(task)
 
     def _solve(self, task: MixtureTask) -> MixtureSolution:
+        progress = Progress()
+        try:
+            if self.holds_out:
+                return self._chosen(task, progress)
+            return self._without_choice(task, progress)
+        except KeyboardInterrupt:
+            return self._interrupted(task, progress)
+
+    def _chosen(self, task: MixtureTask, progress: Progress) -> MixtureSolution:
+        """Choose gates, strength and number of experts on held-out windows."""
         strengths = self._strengths()
-        if not self.holds_out:
-            return self._without_choice(task, float(strengths[0]))
         training, held_out = task.windows.split(self.validation)
         if min(training.n_weighted, held_out.n_weighted) < FEWEST_WINDOWS:
             keep = self.refit or not training.n_windows
@@ -113,57 +159,79 @@ class CorrectionSolver(MixtureSolver):
             start = task.start(self.validation)
         except NothingToChooseOnError:
             return single_expert(task, [])
-        history: list[dict[str, Any]] = []
-        best: Candidate | None = None
-        single = np.inf
         numbers = halved(task.n_experts) if self.fewer_experts else [task.n_experts]
-        space, gates = self._gates(task, training, start, numbers)
+        centered = task.centered_start(self.validation)
+        space, gates = self._gates(task, training, centered, numbers)
         every = list(gates.values())
         moments = self._moments(training, space, every)
         outside = self._moments(held_out, space, every)
+        progress.start, progress.held_out = start, held_out
         for (name, gate), inside, kept in zip(gates.items(), moments, outside, strict=True):
             n_experts, path = gate.n_experts, ShrinkagePath(inside)
-            single = kept.square / (max(kept.n, 1.0) * task.windows.horizon)
+            progress.single = kept.square / (max(kept.n, 1.0) * task.windows.horizon)
             losses = path.losses(strengths, kept)
-            for strength, loss in zip(strengths, losses, strict=True):
-                history.append(_entry(n_experts, name, strength, loss))
             i = int(np.argmin(losses))
-            if best is None or losses[i] < best.loss:
+            if progress.best is None or losses[i] < progress.best.loss:
                 corrections = path.corrections(strengths[i], n_experts)
-                best = Candidate(gate, float(strengths[i]), float(losses[i]), space, corrections)
+                progress.best = Candidate(
+                    gate, float(strengths[i]), float(losses[i]), space, corrections
+                )
+            progress.history += [
+                _entry(n_experts, name, strength, loss)
+                for strength, loss in zip(strengths, losses, strict=True)
+            ]
+        best = progress.best
         assert best is not None
-        history.insert(0, _entry(1, "single expert", np.inf, single))
-        if self.fewer_experts and not self._pays(best, single, held_out):
-            return single_expert(task, history, None if self.refit else start)
+        if self.fewer_experts and not self._pays(best, progress.single, held_out):
+            return single_expert(task, progress.told(), None if self.refit else start)
         if not self.refit:
-            return self._solution(task, start, best, best.loss / single, history)
+            return self._solution(task, start, best, progress)
         whole = task.start(0)
-        space = replace(best.space, start=whole.mixture())
+        space = replace(best.space, start=task.centered_start(0))
         (inside,) = self._moments(task.windows, space, [best.gate])
         corrections = ShrinkagePath(inside).corrections(best.strength, best.gate.n_experts)
         final = best._replace(space=space, corrections=corrections)
-        return self._solution(task, whole, final, best.loss / single, history)
+        return self._solution(task, whole, final, progress)
 
-    def _without_choice(self, task: MixtureTask, strength: float) -> MixtureSolution:
+    def _without_choice(self, task: MixtureTask, progress: Progress) -> MixtureSolution:
         """Fit on all data; of several gates take the one with the least training error."""
-        whole = task.start(0)
-        space, gates = self._gates(task, task.windows, whole, [task.n_experts])
-        best: Candidate | None = None
-        single = 0.0
+        strength = float(self._strengths()[0])
+        whole = progress.start = task.start(0)
+        space, gates = self._gates(task, task.windows, task.centered_start(0), [task.n_experts])
         moments = self._moments(task.windows, space, list(gates.values()))
         for gate, inside in zip(gates.values(), moments, strict=True):
-            single = inside.square / (max(inside.n, 1.0) * task.windows.horizon)
+            progress.single = inside.square / (max(inside.n, 1.0) * task.windows.horizon)
             path = ShrinkagePath(inside)
             loss = float(path.losses([strength], inside)[0])
-            if best is None or loss < best.loss:
+            if progress.best is None or loss < progress.best.loss:
                 corrections = path.corrections(strength, gate.n_experts)
-                best = Candidate(gate, strength, loss, space, corrections)
-        assert best is not None
-        return self._solution(task, whole, best, best.loss / single if single > 0 else 1.0, [])
+                progress.best = Candidate(gate, strength, loss, space, corrections)
+        assert progress.best is not None
+        return self._solution(task, whole, progress.best, progress)
+
+    def _interrupted(self, task: MixtureTask, progress: Progress) -> MixtureSolution:
+        """Return the best candidate so far if it would be chosen, else the single expert."""
+        best, start, held_out = progress.best, progress.start, progress.held_out
+        kept = best if start is not None else None
+        if kept is not None and held_out is not None and self.fewer_experts:
+            kept = kept if self._pays(kept, progress.single, held_out) else None
+        what = "the exact single expert" if kept is None else "the best that had been found"
+        warnings.warn(
+            f"the search for a mixture was interrupted; {what} is kept.",
+            FitInterruptedWarning,
+            stacklevel=2,
+        )
+        if kept is not None and start is not None:
+            return self._solution(task, start, kept, progress)
+        start = None
+        if self.holds_out and not self.refit:
+            with suppress(NothingToChooseOnError):
+                start = task.start(self.validation)
+        return single_expert(task, progress.told(), start)
 
     @abstractmethod
     def _gates(
-        self, task: MixtureTask, training: WindowSource, start: FixedPlan, numbers: list[int]
+        self, task: MixtureTask, training: WindowSource, start: Mixture, numbers: list[int]
     ) -> tuple[CorrectionSpace, dict[str, Gate]]:
         """Return the coordinates of corrections, and named gates of some numbers of experts."""
 
@@ -200,14 +268,13 @@ class CorrectionSolver(MixtureSolver):
         task: MixtureTask,
         start: FixedPlan,
         found: Candidate,
-        ratio: float,
-        history: list[dict[str, Any]],
+        progress: Progress,
     ) -> MixtureSolution:
         return MixtureSolution(
             found.space.mixture(found.corrections, found.gate),
             usage_of(task.windows, found.gate),
-            partial(residual_of, start, float(ratio)),
-            history,
+            partial(residual_of, start, float(progress.ratio)),
+            progress.told(),
         )
 
 
@@ -305,13 +372,13 @@ class AlternatingSolver(CorrectionSolver):
                 )
 
     def _gates(
-        self, task: MixtureTask, training: WindowSource, start: FixedPlan, numbers: list[int]
+        self, task: MixtureTask, training: WindowSource, start: Mixture, numbers: list[int]
     ) -> tuple[CorrectionSpace, dict[str, Gate]]:
         refuse_noise(task, "AlternatingSolver")
         probe = features_of(task.router, training.block(np.arange(1)), training.horizon)
         n_blocks = training.horizon if probe.ndim == 4 else 1
         space = CorrectionSpace.of(
-            start.mixture(),
+            start,
             task.scale,
             training,
             fit_intercept=task.fit_intercept,

@@ -35,7 +35,8 @@ class CorrectionSpace:
     Parameters
     ----------
     start : Mixture
-        The single expert that is corrected.
+        The single expert that is corrected, of channels that are measured from their means where
+        windows have no level of their own.
     scale : array of shape (C,)
         Channels are divided by it.
     basis : array of shape (lookback, q)

@@ -227,6 +227,10 @@ class LinearSolution(NamedTuple):
         Coefficients of the waves of the sums.
     prior : array of shape (1 or C, lookback, horizon), or None
         What the weights were shrunk towards.
+    common : array of shape (lookback, horizon), or None
+        What all channels have on top of it.
+    shared : tuple of arrays of shape (lookback[ + 1], horizon) and (horizon,), or None
+        Weights and intercept of the pooled fit in scaled units, before any channel's corrections.
     """
 
     weights: FloatArray
@@ -235,6 +239,8 @@ class LinearSolution(NamedTuple):
     residual_variance: Callable[[], FloatArray]
     calendar: FloatArray | None = None
     prior: FloatArray | None = None
+    common: FloatArray | None = None
+    shared: tuple[FloatArray, FloatArray] | None = None
 
 
 class _Normal(NamedTuple):
@@ -339,6 +345,8 @@ def solve_ridge(
     -------
     array of shape (p, horizon)
     """
+    if np.isinf(penalty):
+        return np.zeros_like(cross) if prior is None else prior.copy()
     system = _penalized(gram, penalty, metric)
     right = cross
     if penalty > 0 and prior is not None:
@@ -432,10 +440,12 @@ def _solve(sums: WindowSums, problem: LinearProblem) -> LinearSolution:
             return np.zeros(H)
         return np.asarray((normal.target_sum - weights.T @ normal.feature_sum) / normal.n)
 
+    addition = None
     pooled, penalty = (None, 0.0) if problem.individual is True else _pooled(sums, problem)
     prior = _prior_matrices(sums, problem, own, centered, pooled)
     if prior is not None and extra:
         prior = np.concatenate([prior, np.zeros((len(prior), extra, H))], axis=1)
+    common = None
     if pooled is None:
         weights, bias = np.empty((C, L + extra, H)), np.empty((C, H))
         for c in range(C):
@@ -453,12 +463,14 @@ def _solve(sums: WindowSums, problem: LinearProblem) -> LinearSolution:
                     target_sum=pooled.target_sum - prior[c].T @ normal.feature_sum,
                 )
             shared = solve_ridge(*centered(pooled), penalty, metric)
-            weights = prior + shared
+            weights, addition = prior + shared, shared[:L]
         else:
             w0 = None if prior is None else prior[0]
             shared = solve_ridge(*centered(pooled), penalty, metric, w0)
             weights = shared[None]
+            addition = shared[:L] if prior is None else (shared - prior[0])[:L]
         bias = np.repeat(intercept(pooled, shared)[None], C, axis=0)
+        common = weights.mean(axis=0), bias[0].copy()
         if problem.individual == "partial":
             weights = np.repeat(weights, C // len(weights), axis=0)
             corrected = problem.active & np.isfinite(problem.pooling)
@@ -485,6 +497,8 @@ def _solve(sums: WindowSums, problem: LinearProblem) -> LinearSolution:
         residual,
         calendar,
         None if prior is None else prior[:, :L],
+        addition,
+        common,
     )
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.fft import fft, ifft, next_fast_len
 
 from ..layers import Layer
-from ..mixture import FixedPlan
+from ..mixture import Mixture
 from ..routing import Gate, PeriodicRouter, Router
 from .alternating import STRENGTHS, CorrectionSolver
 from .corrections import CorrectionSpace, Moments, moments_of, most_coordinates
@@ -103,7 +103,7 @@ class FixedGatesSolver(CorrectionSolver):
         return PeriodicRouter(n_experts, self.period, self.n_harmonics)
 
     def _gates(
-        self, task: MixtureTask, training: WindowSource, start: FixedPlan, numbers: list[int]
+        self, task: MixtureTask, training: WindowSource, start: Mixture, numbers: list[int]
     ) -> tuple[CorrectionSpace, dict[str, Gate]]:
         if task.top_k is not None and task.top_k < task.n_experts:
             raise ValueError(
@@ -111,7 +111,7 @@ class FixedGatesSolver(CorrectionSolver):
                 "at None, or use solver='alternating'."
             )
         space = CorrectionSpace.of(
-            start.mixture(),
+            start,
             task.scale,
             training,
             fit_intercept=task.fit_intercept,

@@ -22,7 +22,7 @@ from .alternating import residual_of, single_expert, usage_of
 from .balancing import Balancing, named_balancing
 from .gradient_batches import Batches
 from .gradient_start import beginning, fits, in_units
-from .mixture_task import MixtureSolution, MixtureTask
+from .mixture_task import FitInterruptedWarning, MixtureSolution, MixtureTask
 from .window_source import WindowSource
 
 if TYPE_CHECKING:
@@ -110,9 +110,9 @@ def train(
     MixtureSolution
     """
     rng = task.random_state
-    start = task.start(solver.validation)
-    center = np.broadcast_to(start.mixture().reference, task.scale.shape)
-    scaled = in_units(start.mixture(), center, task.scale)
+    start = task.centered_start(solver.validation)
+    center = np.broadcast_to(start.reference, task.scale.shape)
+    scaled = in_units(start, center, task.scale)
     goes_on = solver.warm_start and fits(task.previous, scaled, task)
     if goes_on:
         assert task.previous is not None
@@ -224,7 +224,7 @@ class _Training:
             warnings.warn(
                 f"training was interrupted after {len(history) - 2} epochs; the weights of the "
                 "best one are kept.",
-                RuntimeWarning,
+                FitInterruptedWarning,
                 stacklevel=2,
             )
         return best, kept

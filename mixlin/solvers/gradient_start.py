@@ -13,7 +13,7 @@ from ..mixture import Mixture
 from ..routing import Gate
 from .corrections import features_of
 from .gate_fit import GateNetwork, stacked, standardized
-from .mixture_task import MixtureTask
+from .mixture_task import MixtureTask, measured_from
 from .window_source import WindowSource
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ _SAMPLE = 4096  # windows that features are standardized on
 
 def in_units(mixture: Mixture, center: Float64Array, scale: Float64Array) -> Mixture:
     """Return a mixture for data that are measured from ``center`` in units of ``scale``."""
+    mixture = measured_from(mixture, center)
     bias = mixture.bias
     if bias is not None:
         bias = bias / scale[:, None, None]

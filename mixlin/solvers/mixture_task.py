@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,10 @@ Float64Array = npt.NDArray[np.float64]
 
 class NothingToChooseOnError(ValueError):
     """What is left without the held-out rows can't be fitted."""
+
+
+class FitInterruptedWarning(RuntimeWarning):
+    """A fit was interrupted (Ctrl-C), and the best that it had found is kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +49,9 @@ class MixtureTask:
     random_state : numpy.random.RandomState
     previous : Mixture or None
         Fitted before, for a solver that goes on from there.
+    level : callable, optional
+        From what ``start`` takes to the means (C,) of the channels there; by default the reference
+        levels of the start.
     """
 
     windows: WindowSource
@@ -57,6 +64,53 @@ class MixtureTask:
     random_state: np.random.RandomState
     hidden: int | None = None
     previous: Mixture | None = None
+    level: Callable[[float | int], Float64Array] | None = None
+
+    def centered_start(self, held_out: float | int) -> Mixture:
+        """Return the exact single expert, measured from the means of the channels.
+
+        What corrects it must not depend on which level a channel happens to have.
+
+        Parameters
+        ----------
+        held_out : float or int
+            As ``start`` takes it.
+
+        Returns
+        -------
+        Mixture
+            It forecasts what that of ``start`` forecasts.
+        """
+        mixture = self.start(held_out).mixture()
+        return mixture if self.level is None else measured_from(mixture, self.level(held_out))
+
+
+def measured_from(mixture: Mixture, reference: Float64Array) -> Mixture:
+    """Return a mixture with the same forecasts and another reference level.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        Without layers before or after its experts, or with a level of every window.
+    reference : array of shape (C,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixlin.mixture import Mixture, predict_windows
+    >>> from mixlin.solvers.mixture_task import measured_from
+    >>> half = Mixture(np.array([[[[0.5]]]]))
+    >>> moved = measured_from(half, np.array([3.0]))
+    >>> moved.bias.tolist(), predict_windows(moved, np.array([[[4.0]]])).tolist()
+    ([[[-1.5]]], [[[2.0]]])
+    """
+    reference = np.asarray(reference, dtype=np.float64)
+    bias = mixture.bias
+    off = mixture.reference - reference
+    if mixture.normalization.level == "none" and off.any():
+        moved = off[:, None, None] * (1.0 - mixture.weights.sum(axis=2))
+        bias = moved if bias is None else bias + moved
+    return replace(mixture, bias=bias, reference=reference)
 
 
 @dataclass(frozen=True, eq=False)

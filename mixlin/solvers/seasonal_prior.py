@@ -28,7 +28,7 @@ _RIDGE = 1e-6  # relative, on the normal equations of the numbers
 _SEARCHED_ROWS = 16384  # newest ones, that a period is looked for in
 _SEARCHED_CHANNELS = 32
 _CORRELATED = 0.1  # of steps a period apart, that make a natural period a season
-_AGREE = 0.5  # share of the channels that must have a period
+_NEARLY = 0.85  # share of a period's correlation that makes a part of it the period
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "D": 86400, "W": 604800}
 _DAY = 86400
 
@@ -184,9 +184,13 @@ def find_period(series: list[npt.NDArray[np.floating]], natural: Sequence[int] =
             return int(period)
     found = np.rint(detect_periods(x)).astype(int)
     distinct, counts = np.unique(found[found > 1], return_counts=True)
-    if not len(distinct) or counts.sum() < _AGREE * len(x):
-        return None
-    return int(distinct[np.argmax(counts)])
+    for period in distinct[np.argsort(-counts, kind="stable")]:
+        strength = _repeats(x, int(period))
+        if strength > _CORRELATED:
+            parts = [d for d in range(3, period) if period % d == 0]
+            near = [d for d in parts if _repeats(x, d) >= _NEARLY * strength]
+            return int(min([*near, int(period)]))  # not a multiple of the season
+    return None
 
 
 def _repeats(x: FloatArray, period: int) -> float:
@@ -225,12 +229,22 @@ class PriorFeatures:
         ----------
         coef : array of shape (..., m)
         """
-        return np.asarray(self._combined(self.columns, coef))
+        return self.combined(self.columns, coef)
 
-    def _combined(self, columns: FloatArray, coef: FloatArray) -> Any:
-        return sum(
-            coef[..., i, None, None] * columns[..., self.which[i]] for i in range(len(self.which))
-        )
+    def combined(self, columns: FloatArray, coef: FloatArray) -> FloatArray:
+        """Return the combination of what was made of the columns, such as a product with them.
+
+        Parameters
+        ----------
+        columns : array of shape (rows, D)
+        coef : array of shape (..., m)
+
+        Returns
+        -------
+        array of shape (..., rows, horizon)
+        """
+        parts = (coef[..., i, None, None] * columns[..., own] for i, own in enumerate(self.which))
+        return np.asarray(sum(parts))
 
     def normal(self, gram: FloatArray, cross: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return the normal equations of the coefficients.

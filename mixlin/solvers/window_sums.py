@@ -161,6 +161,16 @@ class DenseSums(WindowSums):
                 self._sums[c] += root.T @ root
         self.n_windows = self._sums[:, -1, -1].copy()
 
+    def fade(self, factor: float) -> None:
+        """Multiply everything that was learnt by a factor.
+
+        Parameters
+        ----------
+        factor : float
+        """
+        self._sums *= factor
+        self.n_windows = self._sums[:, -1, -1].copy()
+
     def add_series(self, values: npt.NDArray[np.floating], weight: FloatArray) -> None:
         """Add every window of a series whose windows carry weights.
 

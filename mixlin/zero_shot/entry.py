@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..backends import Backend
+from ..long_frames import Columns
 from ..superlinear import LONGEST_CONTEXT, SuperLinearForecaster
-from .sources import Columns, read_sources
+from .sources import read_sources
 
 _Follow = Callable[[Iterable[Any], int], Iterable[Any]]
 _PATIENCE = 2.0  # seconds before a bar is shown that nobody asked for

@@ -11,47 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..base.series import Series, place_series
+from ..long_frames import PARTS, Columns, LongFrame, is_long_frame, long_columns, read_long_frame
+from ..long_frames.columns import listed
 from ..windows import Container, is_many, is_pandas, read_values, refuse_stacked_windows
-from .long_frames import LongFrame, read_long_frame
 
 Float64Array = npt.NDArray[np.float64]
-
-PARTS = ("forecast", "lower", "upper")
-"""What stands beside one another where an interval is asked for."""
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Names of the columns of a long frame.
-
-    Parameters
-    ----------
-    id, time, target : str
-
-    Examples
-    --------
-    >>> from mixlin.zero_shot.sources import Columns
-    >>> Columns().target
-    'y'
-    """
-
-    id: str = "unique_id"
-    time: str = "ds"
-    target: str = "y"
-
-    def __post_init__(self) -> None:
-        if len({self.id, self.time, self.target}) < 3:
-            raise ValueError(
-                "id_column, time_column and target_column must be three different columns; got "
-                f"{self.id!r}, {self.time!r} and {self.target!r}."
-            )
-        for name in (self.id, self.time):
-            if name in PARTS:
-                raise ValueError(
-                    f"id_column and time_column must not be {', '.join(map(repr, PARTS))}, which "
-                    f"are columns of the result; got {name!r}. Rename the column."
-                )
-
 
 @dataclass(frozen=True, eq=False)
 class WideSource:
@@ -250,9 +214,10 @@ def _read(item: Any, name: str, horizon: int, columns: Columns, stamps: Any) -> 
     if 0 in shape:
         raise ValueError(f"{name} has shape {shape} and is empty; there is nothing to forecast.")
     if hasattr(item, "columns") and is_pandas(item):
-        item, is_long, id_column = _long(item, columns)
-        if is_long:
+        if is_long_frame(item, columns):
+            item, id_column = long_columns(item, columns)
             return _read_long(item, horizon, id_column, columns, stamps)
+        _refuse_unknown_names(item, columns)
     if getattr(getattr(item, "dtype", None), "kind", "f") == "c":
         raise ValueError(
             f"{name} holds complex numbers. Pass real and imaginary parts as channels."
@@ -310,43 +275,19 @@ def _labels_after(series: Series, horizon: int) -> Any:
         ) from error
 
 
-def _long(frame: Any, columns: Columns) -> tuple[Any, bool, str | None]:
-    """Tell a long frame from a wide one, by its columns.
-
-    Returns
-    -------
-    frame : DataFrame
-        With the ids among the columns.
-    is_long : bool
-    id_column : str or None
-        None where a long frame has no such column: one series.
-    """
-    if columns.id in frame.index.names:
-        frame = frame.reset_index()
-    there = {name: name in frame.columns for name in (columns.id, columns.time, columns.target)}
-    if there[columns.id] or (there[columns.time] and there[columns.target]):
-        missing = [name for name in (columns.time, columns.target) if not there[name]]
-        if missing:
-            known = next(name for name, found in there.items() if found)
-            raise ValueError(
-                f"the frame has a column {known!r} as long ones have, but no "
-                f"{' and no '.join(map(repr, missing))}; its columns are {_listed(frame)}. Name "
-                "the others with time_column= and target_column=."
-            )
-        return frame, True, columns.id if there[columns.id] else None
+def _refuse_unknown_names(frame: Any, columns: Columns) -> None:
+    """Refuse a wide frame where columns of a long one were named that it does not have."""
     usual = Columns()
-    for name, known in zip(there, (usual.id, usual.time, usual.target), strict=True):
-        if name != known and not there[name]:
+    for name, known in (
+        (columns.id, usual.id),
+        (columns.time, usual.time),
+        (columns.target, usual.target),
+    ):
+        if name != known and name not in frame.columns:
             raise ValueError(
-                f"the frame has no column {name!r}; its columns are {_listed(frame)}. A long frame "
+                f"the frame has no column {name!r}; its columns are {listed(frame)}. A long frame "
                 "has a time_column and a target_column; a wide one has its times in the index."
             )
-    return frame, False, None
-
-
-def _listed(frame: Any) -> str:
-    names = [repr(str(name)) for name in frame.columns[:8]]
-    return ", ".join([*names, "..."] if len(frame.columns) > 8 else names)
 
 
 def _read_long(

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .steps import Clock, Steps, find_steps
+from .clock import Clock
+from .search import find_steps
+from .steps import Steps
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +50,13 @@ def _name(ids: pd.Index | None, i: int) -> str:
 
 
 def read_long_frame(
-    frame: pd.DataFrame, id_column: str | None, time_column: str, target_column: str
+    frame: pd.DataFrame,
+    id_column: str | None,
+    time_column: str,
+    target_column: str,
+    *,
+    one_frequency: bool = False,
+    like: Steps | None = None,
 ) -> LongFrame:
     """Read the series of a long frame.
 
@@ -62,6 +70,10 @@ def read_long_frame(
         Dates, periods, time deltas, integers, or text such as "2024-01-31 12:00".
     target_column : str
         Numbers; NaN where one is missing.
+    one_frequency : bool
+        Refuse series that do not step as most do.
+    like : Steps, optional
+        Of series read before: all must step as they do, and times must be of their kind.
 
     Returns
     -------
@@ -72,12 +84,13 @@ def read_long_frame(
     ------
     ValueError
         If there is no row, an id or a time is missing, a series has a time twice or follows no
-        step, or if the target is not made of numbers, is infinite, or lacks in a whole series.
+        step, or if the target is not made of numbers, is infinite, or lacks in a whole series; if
+        steps differ where they must not.
 
     Examples
     --------
     >>> import pandas as pd
-    >>> from mixlin.zero_shot.long_frames import read_long_frame
+    >>> from mixlin.long_frames import read_long_frame
     >>> frame = pd.DataFrame(
     ...     {"shop": ["b", "b", "b", "a", "a", "a"], "year": [3, 1, 2, 1, 2, 4], "sold": range(6)}
     ... )
@@ -90,7 +103,10 @@ def read_long_frame(
     if not len(frame):
         raise ValueError("the long frame has no rows; there is nothing to forecast from.")
     values = _numbers(_only(frame, target_column), target_column)
-    clock, ordinals, wall = _times(_only(frame, time_column), time_column)
+    times = _only(frame, time_column)
+    if like is not None:
+        times = _like(times, like.clock, time_column)
+    clock, ordinals, wall = _times(times, time_column)
     codes, ids = _codes(frame, id_column)
     order = _order(codes, ordinals)
     if order is not None:
@@ -100,8 +116,20 @@ def read_long_frame(
     stops = np.append(starts[1:], len(codes))
     _refuse_repeated(clock, ordinals, stops, ids, time_column)
     _refuse_values(values, starts, stops, ids, target_column)
-    steps = find_steps(clock, ordinals, wall, starts, stops)
+    known = None if like is None else like.common
+    steps = find_steps(clock, ordinals, wall, starts, stops, known)
+    if one_frequency and (steps.step > 0).all() and len(steps.others()):
+        # a series of few rows may step in more ways than one
+        again = find_steps(clock, ordinals, wall, starts, stops, steps.common)
+        others = steps.others()
+        unlike = again.step[others] == 0
+        unlike |= [i in again.rows and i not in steps.rows for i in others.tolist()]
+        if unlike.any():
+            raise _mixed(ids, others[unlike], steps)
+        steps = again
     bad = np.flatnonzero(steps.step == 0)
+    if len(bad) and like is not None:
+        raise _unlike(ids, bad, like)
     if len(bad):
         raise _unreadable(ids, bad, stops - starts, time_column)
     on_grid = [values[a:b] for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
@@ -110,6 +138,33 @@ def read_long_frame(
         filled[rows] = on_grid[i]
         on_grid[i] = filled
     return LongFrame(ids, on_grid, steps)
+
+
+def _like(column: Any, clock: Clock, name: str) -> Any:
+    """Give times the dtype of those read before."""
+    import pandas as pd
+
+    text = getattr(column.dtype, "kind", "O") in "OSU" and not isinstance(
+        column.dtype, (pd.CategoricalDtype, pd.PeriodDtype)
+    )
+    if text and clock.per_day:
+        column = pd.Series(_parsed(column, name))
+    kind, zone = getattr(column.dtype, "kind", "O"), getattr(column.dtype, "tz", None)
+    wanted: Any = clock.dtype
+    if isinstance(wanted, pd.PeriodDtype) or isinstance(column.dtype, pd.PeriodDtype):
+        fits = column.dtype == wanted
+    elif wanted.kind in "mM":
+        fits = kind == wanted.kind and (zone is None) == (clock.zone is None)
+        if fits and column.dtype != wanted:
+            column = column.astype(wanted)
+    else:
+        fits = kind in "iu"
+    if not fits:
+        raise ValueError(
+            f"column {name!r} holds times of dtype {column.dtype}, those of the fit are of dtype "
+            f"{wanted}. Convert it first, for example with pd.to_datetime."
+        )
+    return column
 
 
 def _only(frame: pd.DataFrame, name: str) -> Any:
@@ -248,6 +303,35 @@ def _refuse_values(
             f"{_name(ids, int(empty[0]))} has no value in column {target!r}{others}. Drop what "
             "can't be forecast."
         )
+
+
+def _spoken(steps: Steps, i: int) -> str:
+    """Return what errors call the step of a series."""
+    before, after = steps.taking(np.array([i])).continued(2)
+    if isinstance(before, (int, np.integer)):
+        return str(int(after - before))
+    return f"from {before} to {after}"
+
+
+def _mixed(ids: pd.Index | None, others: npt.NDArray[np.intp], steps: Steps) -> ValueError:
+    usual = next(i for i in range(len(steps.step)) if i not in steps.others())
+    first = int(others[0])
+    like = f" ({len(others)} series differ)" if len(others) > 1 else ""
+    return ValueError(
+        f"all series must have one frequency: {_name(ids, first)} steps {_spoken(steps, first)}, "
+        f"{_name(ids, usual)} and most others {_spoken(steps, usual)}{like}. Resample them to one "
+        "frequency, add the rows that are missing with NaN, or fit a model to each."
+    )
+
+
+def _unlike(ids: pd.Index | None, bad: npt.NDArray[np.intp], like: Steps) -> ValueError:
+    usual = next(i for i in range(len(like.step)) if i not in like.others())
+    others = f" ({len(bad)} series are like that)" if len(bad) > 1 else ""
+    return ValueError(
+        f"{_name(ids, int(bad[0]))} does not step as the series of the fit do, "
+        f"{_spoken(like, usual)}, or most of its rows are missing{others}. Resample to that "
+        "frequency, or fit again."
+    )
 
 
 def _unreadable(

@@ -1,0 +1,301 @@
+"""The search itself: from training rows to weighed groups and one averaged solution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..backends import resolve
+from ..calendar_terms import CalendarTerms
+from ..mixture import FixedPlan, KnownInputs, Mixture
+from ..normalization import Normalization
+from ..solvers import ExactSearch, SeasonalPrior, WindowSums, single_threaded
+from ..solvers.search import GroupLosses
+from ..transforms import ChannelTransform
+from .folds import Fold
+from .groups import (
+    AveragedSolution,
+    Choice,
+    Group,
+    SearchSeries,
+    averaged,
+    choices,
+    features_of,
+    group_losses,
+    held_out_squares,
+    scaled,
+    solve_group,
+)
+
+Float64Array = npt.NDArray[np.float64]
+
+_BLOCK_VALUES = 2**22  # held-out windows that are forecast at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a search found.
+
+    Parameters
+    ----------
+    groups : list of Group
+    chosen : list of Choice, one per group
+    shares : array of shape (n_groups,)
+        Weights of the groups in the average.
+    tried : list of (Group, Choice)
+        Every candidate.
+    solution : AveragedSolution
+        Of the rows before the last fold's held-out ones.
+    residual : array of shape (C, horizon)
+        Mean squared errors on held-out windows.
+    scale : array of shape (C,)
+    active : array of shape (C,)
+    """
+
+    groups: list[Group]
+    chosen: list[Choice]
+    shares: Float64Array
+    tried: list[tuple[Group, Choice]]
+    solution: AveragedSolution
+    residual: Float64Array
+    scale: Float64Array
+    active: npt.NDArray[np.bool_] = field(default_factory=lambda: np.ones(1, dtype=bool))
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """A search over groups.
+
+    Parameters
+    ----------
+    data : SearchSeries
+    folds : list of Fold
+        The last one decides the solution.
+    lookbacks : tuple of int
+    options : ExactSearch
+    prior : SeasonalPrior or None
+    shared : bool
+    n_jobs : int
+        Threads.
+    transform : ChannelTransform or None
+        That ``data`` went through.
+    """
+
+    data: SearchSeries
+    folds: list[Fold]
+    lookbacks: tuple[int, ...]
+    options: ExactSearch
+    prior: SeasonalPrior | None
+    shared: bool
+    n_jobs: int
+    transform: ChannelTransform | None = None
+
+    def run(self) -> Found:
+        """Run the search.
+
+        Returns
+        -------
+        Found
+
+        Raises
+        ------
+        ValueError
+            If no fold has windows to fit on and to judge on.
+        """
+        with single_threaded():
+            return self._run()
+
+    def _run(self) -> Found:
+        options, data = self.options, self.data
+        grid = options.grid(shared=self.shared, prior=self.prior is not None)
+        statistics = [data.statistics(fold.stop) for fold in self.folds]
+        scales = [scaled(each) for each in statistics]
+        groups, chosen, tried = [], [], []
+        last: dict[Group, WindowSums] = {}
+        for lookback, level in product(self.lookbacks, options.normalization):
+            held = [
+                self._held_out(Group(lookback, None, level), fold, s.mean)
+                for fold, s in zip(self.folds, statistics, strict=True)
+            ]
+            for forgetting in options.forgetting:
+                group = Group(lookback, forgetting, level)
+                features = features_of(group, self.prior, data.periods, data.horizon)
+                losses: list[GroupLosses] = []
+                for fold, s, (scale, active), held_sums in zip(
+                    self.folds, statistics, scales, held, strict=True
+                ):
+                    training = data.sums(group, s.mean, [0] * len(fold.stop), fold.stop)
+                    found = group_losses(
+                        group, training, held_sums, scale, active, features, grid, self.n_jobs
+                    )
+                    if found is not None:
+                        losses.append(found)
+                    last[group] = training
+                if not losses:
+                    continue
+                candidates = choices(losses, grid)
+                tried += [(group, c) for c in candidates]
+                groups.append(group)
+                chosen.append(min(candidates, key=lambda c: c.loss))
+        scale, active = scales[-1]
+        if not groups:
+            return self._nothing(statistics[-1].mean, scale, active)
+        solutions = [
+            solve_group(g, c, last[g], scale, active, self._features(g))
+            for g, c in zip(groups, chosen, strict=True)
+        ]
+        judged = np.array([c.loss for c in chosen])
+        if self.transform is not None:  # in the units that count
+            one = np.ones(1)
+            judged = np.array(
+                [
+                    self._error_in_data_units(averaged([g], [s], one))
+                    for g, s in zip(groups, solutions, strict=True)
+                ]
+            )
+        shares = soft_shares(judged, options.temperature)
+        solution = averaged(groups, solutions, shares)
+        longest = Group(max(g.lookback for g in groups), None, "last")
+        sums = self._held_out(longest, self.folds[-1], statistics[-1].mean)
+        residual = held_out_squares(solution, sums, data.frequencies)
+        unknown = sums.n_windows == 0
+        if unknown.any() and not unknown.all():  # no windows of their own: those of the others
+            relative = (residual[~unknown] / scale[~unknown, None] ** 2).mean(axis=0)
+            residual[unknown] = np.outer(scale[unknown] ** 2, relative)
+        return Found(groups, chosen, shares, tried, solution, residual, scale, active)
+
+    def _features(self, group: Group) -> Any:
+        return features_of(group, self.prior, self.data.periods, self.data.horizon)
+
+    def _held_out(self, group: Group, fold: Fold, level: Float64Array) -> WindowSums:
+        begins = [max(0, first - group.lookback) for first in fold.first]
+        return self.data.sums(group, level, begins, fold.last)
+
+    def _nothing(
+        self, level: Float64Array, scale: Float64Array, active: npt.NDArray[np.bool_]
+    ) -> Found:
+        """Return what is found where no channel changes: every forecast is the last value."""
+        if active.any():
+            raise ValueError(
+                "no fold has both a window of lookback + horizon consecutive rows to fit on and "
+                "one to judge on, free of missing values. Shorten lookback or horizon, hold other "
+                "rows out (validation=), or fill the gaps, for example with "
+                "mixlin.windows.interpolate(X)."
+            )
+        group = Group(max(self.lookbacks), None, "last")
+        zero = np.zeros((1, group.lookback, self.data.horizon))
+        solution = AveragedSolution(zero, zero, zero, None)
+        return Found(
+            [group],
+            [Choice(np.inf, np.inf, np.inf, 0.0)],
+            np.ones(1),
+            [(group, Choice(np.inf, np.inf, np.inf, 0.0))],
+            solution,
+            np.zeros((len(level), self.data.horizon)),
+            scale,
+            active,
+        )
+
+    def _error_in_data_units(self, solution: AveragedSolution) -> float:
+        """Return the held-out error of a solution behind the transform, channels scaled alike."""
+        assert self.transform is not None
+        data, fold = self.data, self.folds[-1]
+        plan = make_plan(solution, data.frequencies, transform=self.transform)
+        total, count = np.zeros(data.n_channels), np.zeros(data.n_channels)
+        spread = self._spread_in_data_units()
+        L = plan.lookback
+        for i, values in enumerate(data.series):
+            begin = max(0, fold.first[i] - L)
+            rows = self.transform.inverse(values[begin : fold.last[i]].T[None])[0].T
+            if len(rows) < L + data.horizon:
+                continue
+            windows = np.lib.stride_tricks.sliding_window_view(rows, L + data.horizon, axis=0)
+            size = max(1, _BLOCK_VALUES // (windows.shape[1] * windows.shape[2]))
+            for at in range(0, len(windows), size):
+                z = windows[at : at + size]
+                known = None
+                if data.first is not None:
+                    last = data.first[i] + begin + L - 1 + at
+                    known = KnownInputs(last + np.arange(len(z), dtype=np.float64))
+                found = plan.forecast(z[:, :, :L], data.horizon, resolve("numpy"), known=known)
+                error = np.square(found - z[:, :, L:]).mean(axis=2)
+                seen = np.isfinite(error)
+                total += np.where(seen, error, 0.0).sum(axis=0)
+                count += seen.sum(axis=0)
+        known_channels = (count > 0) & (spread > 0)
+        relative = total[known_channels] / count[known_channels] / spread[known_channels] ** 2
+        return float(relative.mean())
+
+    def _spread_in_data_units(self) -> Float64Array:
+        assert self.transform is not None
+        rows = np.concatenate(
+            [v[:stop] for v, stop in zip(self.data.series, self.folds[-1].stop, strict=True)]
+        )
+        return np.asarray(np.nanstd(self.transform.inverse(rows.T[None])[0], axis=1))
+
+
+def soft_shares(losses: Float64Array, temperature: float) -> Float64Array:
+    """Return the weights of groups in the average.
+
+    Parameters
+    ----------
+    losses : array of shape (n_groups,)
+    temperature : float
+
+    Returns
+    -------
+    array of shape (n_groups,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixlin.auto_linear.search import soft_shares
+    >>> soft_shares(np.array([1.0, 1.02]), 0.02).round(2).tolist()
+    [0.73, 0.27]
+    """
+    log = np.log(np.maximum(losses, np.finfo(np.float64).tiny))
+    gap = log - log.min()
+    if temperature == 0.0:
+        first = np.zeros(len(gap))
+        first[np.argmin(gap)] = 1.0
+        return first
+    weight = np.exp(-gap / temperature)
+    return np.asarray(weight / weight.sum())
+
+
+def make_plan(
+    solution: AveragedSolution,
+    frequencies: Float64Array,
+    *,
+    residual: Float64Array | None = None,
+    transform: ChannelTransform | None = None,
+    n_channels: int | None = None,
+) -> FixedPlan:
+    """Return the plan of an averaged solution.
+
+    Parameters
+    ----------
+    solution : AveragedSolution
+    frequencies : array of shape (F,)
+    residual : array of shape (C, horizon), optional
+    transform : ChannelTransform, optional
+    n_channels : int, optional
+    """
+    _, lookback, horizon = solution.weights.shape
+    calendar = None
+    if solution.calendar is not None and len(frequencies):
+        calendar = CalendarTerms(frequencies, solution.calendar)
+    mixture = Mixture(solution.weights[:, None], normalization=Normalization("last"))
+    return FixedPlan(
+        lookback,
+        horizon,
+        n_channels,
+        residual=residual,
+        fixed=mixture,
+        calendar=calendar,
+        transform=transform,
+    )
