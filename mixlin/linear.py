@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, field, replace
 from numbers import Real
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -104,6 +104,14 @@ class Seasons:
     frequencies: Float64Array = field(default_factory=lambda: np.empty(0))
     decay: float = 1.0
     transform: ChannelTransform | None = None
+
+
+@overload
+def faded(weight: Float64Array, n_windows: int, decay: float) -> Float64Array: ...
+
+
+@overload
+def faded(weight: Float64Array | None, n_windows: int, decay: float) -> Float64Array | None: ...
 
 
 def faded(weight: Float64Array | None, n_windows: int, decay: float) -> Float64Array | None:
@@ -284,6 +292,50 @@ class ExactLinearForecaster(SingleExpertForecaster):
                 "needs other sums. Call fit to start anew."
             )
 
+    def update(self, X: Any, *, timestamps: Any = None) -> ExactLinearForecaster:
+        """Learn from rows that continue the training series, exactly as if all had been given.
+
+        As :meth:`partial_fit` on a series that was fitted, which it insists on: sums are added to
+        and solved once, in about ``(lookback + horizon) ** 2`` operations per channel, whatever
+        the number of rows learnt before. With forgetting these fade. For a refit at every origin
+        of a backtest see :func:`mixlin.backtesting.rolling_backtest`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows,) or (n_rows, n_channels), Series or DataFrame
+            One row is enough.
+        timestamps : array-like of shape (n_rows,), optional
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If the model was not fitted on one series, or the rows do not continue it; the
+            estimator is left as it was.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from mixlin import NLinearForecaster
+        >>> series = np.random.default_rng(0).normal(size=400).cumsum()
+        >>> model = NLinearForecaster(lookback=48, horizon=3).fit(series[:300])
+        >>> whole = NLinearForecaster(lookback=48, horizon=3).fit(series)
+        >>> bool(np.allclose(model.update(series[300:]).predict(), whole.predict()))
+        True
+        """
+        mode = self.mode_ if "plan_" in vars(self) else None
+        if mode != "series":
+            was = {None: "not fitted", "panel": "fitted on a long frame"}
+            raise ValueError(
+                f"update adds rows to the series that a {type(self).__name__} was fitted on; this "
+                f"one is {was.get(mode, 'fitted on windows')}. Call fit on a series, or partial_fit."
+            )
+        self.partial_fit(X, timestamps=timestamps)
+        return self
+
     def _learn(self, training: Training, *, update: bool) -> dict[str, Any]:
         L, H = training.lookback, training.horizon
         solver = ExactSolver() if self.solver is None else self.solver
@@ -293,8 +345,9 @@ class ExactLinearForecaster(SingleExpertForecaster):
         if self.scale == "series":
             training, own_scales = standardized(training, solver)
         if update:
-            sums, statistics = copy.deepcopy((self._sums, self._statistics))
-            seasons = self._seasons
+            statistics, seasons = copy.deepcopy(self._statistics), self._seasons
+            kept = self._sums
+            sums = kept.copied() if isinstance(kept, SeriesSums) else copy.deepcopy(kept)
         else:
             sums, statistics = None, None
             seasons = self._find_seasons(training, solver)

@@ -69,10 +69,13 @@ class LinearForecaster(ExactLinearForecaster):
     individual : {False, True, "partial"}, default=False
         Weights shared by all channels, one matrix per channel, or the shared one with
         per-channel corrections shrunk towards it (``solver=ExactSolver(pooling=...)``).
-    scale : {"auto", "std", None}, default="auto"
+    scale : {"auto", "std", "series", None}, default="auto"
         "std" divides every channel by its standard deviation inside the solve, so that pooled
         channels count equally; forecasts stay in data units. "auto" is "std" for series and None
         for windows.
+        "series" measures every series of a list by itself: its channels from their own mean and
+        in their own standard deviation, so that ``intercept_`` is in these units. Long frames do
+        that by default.
     prior : array of shape (horizon, lookback) or (n_channels, horizon, lookback), optional
         Coefficients, as in ``coef_``, that the penalty shrinks towards instead of zero.
     solver : ExactSolver, optional
@@ -92,11 +95,17 @@ class LinearForecaster(ExactLinearForecaster):
         With "revin" only: what the window's standard deviation is multiplied by.
     lookback_, horizon_, n_features_in_, n_channels_in_ : int
     feature_names_in_ : array of str
-    mode_ : {"windows", "series"}
+    mode_ : {"windows", "series", "panel"}
+        "panel" for long frames.
     context_ : array of shape (lookback, n_channels)
-        The training series' last rows; a list for many series.
+        The training series' last rows; a list for many series. Of a long frame
+        (lookback, n_series), NaN before the first row of a short series.
     cutoff_, freq_ : object
-        Last label and frequency of the training index, None for arrays.
+        Last label and frequency of the training index, None for arrays; of a long frame the last
+        labels (n_series,) and one frequency.
+    series_ids_ : array of shape (n_series,)
+        Of long frames only; ``intercept_`` and, with ``individual`` weights, ``coef_`` have an
+        entry for each.
     plan_ : mixlin.mixture.FixedPlan
 
     References
@@ -196,9 +205,12 @@ class NLinearForecaster(ExactLinearForecaster):
     individual : {False, True, "partial"}, default=False
         Weights shared by all channels, one matrix per channel, or the shared one with
         per-channel corrections shrunk towards it (``solver=ExactSolver(pooling=...)``).
-    scale : {"auto", "std", None}, default="auto"
+    scale : {"auto", "std", "series", None}, default="auto"
         "std" divides every channel by its standard deviation inside the solve; forecasts stay in
         data units. "auto" is "std" for series and None for windows.
+        "series" measures every series of a list by itself: its channels from their own mean and
+        in their own standard deviation, so that ``intercept_`` is in these units. Long frames do
+        that by default.
     prior : array of shape (horizon, lookback) or (n_channels, horizon, lookback), optional
         Coefficients, as in ``coef_``, that the penalty shrinks towards instead of zero.
     solver : ExactSolver, optional
@@ -312,9 +324,12 @@ class DLinearForecaster(ExactLinearForecaster):
     individual : {False, True, "partial"}, default=False
         Weights shared by all channels, one matrix per channel, or the shared one with
         per-channel corrections shrunk towards it (``solver=ExactSolver(pooling=...)``).
-    scale : {"auto", "std", None}, default="auto"
+    scale : {"auto", "std", "series", None}, default="auto"
         "std" divides every channel by its standard deviation inside the solve; forecasts stay in
         data units. "auto" is "std" for series and None for windows.
+        "series" measures every series of a list by itself: its channels from their own mean and
+        in their own standard deviation, so that ``intercept_`` is in these units. Long frames do
+        that by default.
     prior : array of shape (horizon, lookback) or (n_channels, horizon, lookback), optional
         Coefficients, as in ``coef_``, that the penalty shrinks towards instead of zero.
     solver : ExactSolver, optional
@@ -474,9 +489,12 @@ class RLinearForecaster(ExactLinearForecaster):
     individual : {False, True, "partial"}, default=False
         Weights shared by all channels, one matrix per channel, or the shared one with
         per-channel corrections shrunk towards it (``solver=ExactSolver(pooling=...)``).
-    scale : {"auto", "std", None}, default="auto"
+    scale : {"auto", "std", "series", None}, default="auto"
         "std" divides every channel by its standard deviation inside the solve; forecasts stay in
         data units. "auto" is "std" for series and None for windows.
+        "series" measures every series of a list by itself: its channels from their own mean and
+        in their own standard deviation, so that ``intercept_`` is in these units. Long frames do
+        that by default.
     prior : array of shape (horizon, lookback) or (n_channels, horizon, lookback), optional
         Coefficients, as in ``coef_``, that the penalty shrinks towards instead of zero.
     solver : ExactSolver, optional

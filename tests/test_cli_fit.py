@@ -13,7 +13,7 @@ import mixlin
 from mixlin.backtesting import evaluate_ltsf, score_ltsf
 from mixlin.cli import main
 from mixlin.datasets import ltsf_split, make_seasonal
-from mixlin.solvers import GradientSolver, alternating, corrections, fixed_gates
+from mixlin.solvers import GradientSolver, corrections
 
 pd = pytest.importorskip("pandas")
 
@@ -499,41 +499,35 @@ def interrupt(monkeypatch, owner, name, at=1):
     monkeypatch.setattr(owner, name, interrupted)
 
 
+def test_an_interrupted_fit_saves_what_it_has_and_says_so(run, monkeypatch, tmp_path, capsys):
+    with monkeypatch.context() as patch:
+        interrupt(patch, corrections.ShrinkagePath, "losses", 3)
+        assert main(["fit", "load.csv", *SIZES, *MOLE, "--save", "half.safetensors"]) == 130
+    captured = capsys.readouterr()
+    assert captured.err == (
+        "mixlin: interrupted; half.safetensors holds what had been found by then.\n"
+    )
+    assert "experts: 3 of 3 kept" in captured.out
+    assert mixlin.load(tmp_path / "half.safetensors").n_experts_ == 3
+    assert "experts: 3 of 3 kept" in "\n".join(
+        run("evaluate", "load.csv", "--model-file", "half.safetensors")
+    )
+
+
 @pytest.mark.parametrize("solver", ["alternating", "fixed-gates"])
-def test_an_interrupted_fit_saves_what_it_has_and_says_so(
+def test_a_fit_that_is_interrupted_early_saves_the_single_expert(
     run, monkeypatch, tmp_path, capsys, solver
 ):
-    owner, name = {
-        "alternating": (corrections.ShrinkagePath, "losses"),
-        "fixed-gates": (fixed_gates, "harmonic_moments"),
-    }[solver]
-    interrupt(monkeypatch, owner, name, 3)
-    command = ["fit", "load.csv", *SIZES, *MOLE, "--solver", solver, "--save", "half.safetensors"]
-    code = main(command)
-    captured = capsys.readouterr()
-    if solver == "alternating":  # otherwise nothing is left to interrupt: there is no refit
-        assert code == 130
-        assert captured.err == (
-            "mixlin: interrupted; half.safetensors holds what had been found by then.\n"
-        )
-        assert "experts: 3 of 3 kept" in captured.out
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
-    assert mixlin.load("half.safetensors").n_experts_ == 3
-
-
-@pytest.mark.parametrize("solver", ["alternating", "fixed-gates"])
-def test_a_fit_that_is_interrupted_early_saves_the_single_expert(run, monkeypatch, capsys, solver):
-    owner = {"alternating": alternating, "fixed-gates": fixed_gates}[solver]
-    monkeypatch.setattr(owner.CorrectionSpace, "of", classmethod(lambda *_, **__: _raise()))
-    command = ["fit", "load.csv", *SIZES, *MOLE, "--solver", solver, "--save", "half.safetensors"]
+    monkeypatch.setattr(corrections.CorrectionSpace, "of", classmethod(lambda *_, **__: _raise()))
+    model = ["--model", "mole", "--n-experts", "3", "--solver", solver]
+    command = ["fit", "load.csv", *SIZES, *model, "--save", "half.safetensors"]
     assert main(command) == 130
     captured = capsys.readouterr()
     assert captured.err.startswith("mixlin: interrupted; half.safetensors holds")
     assert captured.err.count("\n") == 1
     assert "experts: 1 of 3 kept" in captured.out
     assert "too few" not in captured.out
-    assert "of 3 kept" in "\n".join(run("evaluate", "load.csv", "--model-file", "half.safetensors"))
+    assert mixlin.load(tmp_path / "half.safetensors").n_experts_ == 1
 
 
 def _raise():

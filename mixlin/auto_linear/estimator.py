@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral
@@ -19,7 +18,7 @@ from ..base import BaseForecaster, Training, read_training, series_ordinal
 from ..calendar_terms import wave_frequencies
 from ..linear import SingleExpertForecaster
 from ..persistence import register_record
-from ..solvers import ExactSearch, SeasonalPrior, single_threaded
+from ..solvers import ExactSearch, SeasonalPrior, SeriesSums, single_threaded
 from ..solvers.exact_search import default_lookbacks, keeps_calendar
 from ..threads import blas_threads
 from ..transforms import ChannelTransform
@@ -83,8 +82,8 @@ class AutoLinearForecaster(SingleExpertForecaster):
     Attributes
     ----------
     coef_ : array of shape (horizon, lookback_) or (n_channels, horizon, lookback_)
-        The averaged matrix on the raw window, oldest lag first; its rows sum to one. In units of the
-        transform, where a channel has one.
+        The averaged matrix on the raw window, oldest lag first; its rows sum to one. In units of
+        the transform, where a channel has one.
     prior_coef_, shared_coef_ : arrays of the same shapes, without the channels where shared
         What ``coef_`` is made of: the fitted prior, and what is added for all channels; the rest is
         a channel's own.
@@ -176,8 +175,8 @@ class AutoLinearForecaster(SingleExpertForecaster):
             whole = isinstance(given, (Integral, np.integer)) and not isinstance(given, bool)
             if not whole or given < 1:
                 raise ValueError(
-                    "The 'lookback' parameter of AutoLinearForecaster must be None, an integer of at "
-                    f"least 1 or a sequence of them. Got {self.lookback!r} instead."
+                    "The 'lookback' parameter of AutoLinearForecaster must be None, an integer of "
+                    f"at least 1 or a sequence of them. Got {self.lookback!r} instead."
                 )
         if self.lookback is not None and not self._given_lookbacks:
             raise ValueError(
@@ -195,7 +194,8 @@ class AutoLinearForecaster(SingleExpertForecaster):
             return []
         if np.ndim(self.lookback) == 0:
             return [self.lookback]
-        return list(self.lookback)  # type: ignore[call-overload]
+        given: Any = self.lookback
+        return list(given)
 
     @property
     def _prior_options(self) -> SeasonalPrior | None:
@@ -291,7 +291,13 @@ class AutoLinearForecaster(SingleExpertForecaster):
         rows = training.series[0]
         if self.plan_.transform is not None:  # type: ignore[attr-defined]
             rows = self.plan_.transform.forward(rows)  # type: ignore[attr-defined]
-        groups = copy.deepcopy(self._groups)
+        kept = self._groups["sums"]
+        if not all(isinstance(sums, SeriesSums) for sums, _ in kept):
+            raise ValueError(
+                "a series whose rows weigh differently can't be continued. Call fit on all rows, "
+                "with their sample_weight."
+            )
+        groups = {**self._groups, "sums": [(sums.copied(), group) for sums, group in kept]}
         for sums, _ in groups["sums"]:
             sums.add(rows, sums.open_weight, continues=True)
         learnt = self._solved(groups)
@@ -302,9 +308,9 @@ class AutoLinearForecaster(SingleExpertForecaster):
         options, prior = self._search_options, self._prior_options
         n_jobs = blas_threads() if self.n_jobs is None else self._threads()
         if training.windows is not None:
-            lookbacks = self._given_lookbacks or [training.lookback]
+            asked = self._given_lookbacks or [training.lookback]
             found, channels = search_windows(
-                training, lookbacks, options, prior, self.shared, self.validation, n_jobs
+                training, asked, options, prior, self.shared, self.validation, n_jobs
             )
             plan = make_plan(found.solution, np.empty(0), residual=found.residual)
             plan = replace(plan, n_channels=channels)
@@ -326,9 +332,8 @@ class AutoLinearForecaster(SingleExpertForecaster):
         data = SearchSeries(
             series, weight, *self._calendar_of(training, periods, max(stops)), periods, horizon
         )
-        wanted = self._given_lookbacks or default_lookbacks(
-            max(stops), horizon, tuple(p for p in periods if 2 * p <= max(stops))
-        )
+        seasons = tuple(p for p in periods if 2 * p <= max(stops))
+        wanted = self._given_lookbacks or [*default_lookbacks(max(stops), horizon, seasons)]
         lookbacks = tuple(sorted({int(k) for k in wanted}))
         if max(stops) < min(lookbacks) + horizon:
             raise ValueError(

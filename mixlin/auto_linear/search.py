@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from joblib import Parallel, delayed
 
 from ..backends import resolve
 from ..calendar_terms import CalendarTerms
+from ..linear import ChannelStatistics
 from ..mixture import FixedPlan, KnownInputs, Mixture
 from ..normalization import Normalization
-from ..solvers import ExactSearch, SeasonalPrior, WindowSums, single_threaded
-from ..solvers.search import GroupLosses
+from ..solvers import ExactSearch, LinearSolution, SeasonalPrior, WindowSums, single_threaded
+from ..solvers.search import GroupLosses, SearchGrid
 from ..transforms import ChannelTransform
 from .folds import Fold
 from .groups import (
@@ -66,6 +68,15 @@ class Found:
     active: npt.NDArray[np.bool_] = field(default_factory=lambda: np.ones(1, dtype=bool))
 
 
+class _Judged(NamedTuple):
+    """A group, its candidates, the best of them, and its solution."""
+
+    group: Group
+    candidates: list[Choice]
+    best: Choice
+    solution: LinearSolution
+
+
 @dataclass(frozen=True, eq=False)
 class Search:
     """A search over groups.
@@ -114,50 +125,32 @@ class Search:
         grid = options.grid(shared=self.shared, prior=self.prior is not None)
         statistics = [data.statistics(fold.stop) for fold in self.folds]
         scales = [scaled(each) for each in statistics]
-        groups, chosen, tried = [], [], []
-        last: dict[Group, WindowSums] = {}
-        for lookback, level in product(self.lookbacks, options.normalization):
-            held = [
-                self._held_out(Group(lookback, None, level), fold, s.mean)
-                for fold, s in zip(self.folds, statistics, strict=True)
-            ]
-            for forgetting in options.forgetting:
-                group = Group(lookback, forgetting, level)
-                features = features_of(group, self.prior, data.periods, data.horizon)
-                losses: list[GroupLosses] = []
-                for fold, s, (scale, active), held_sums in zip(
-                    self.folds, statistics, scales, held, strict=True
-                ):
-                    training = data.sums(group, s.mean, [0] * len(fold.stop), fold.stop)
-                    found = group_losses(
-                        group, training, held_sums, scale, active, features, grid, self.n_jobs
-                    )
-                    if found is not None:
-                        losses.append(found)
-                    last[group] = training
-                if not losses:
-                    continue
-                candidates = choices(losses, grid)
-                tried += [(group, c) for c in candidates]
-                groups.append(group)
-                chosen.append(min(candidates, key=lambda c: c.loss))
         scale, active = scales[-1]
-        if not groups:
-            return self._nothing(statistics[-1].mean, scale, active)
-        solutions = [
-            solve_group(g, c, last[g], scale, active, self._features(g))
-            for g, c in zip(groups, chosen, strict=True)
+        every = [
+            Group(lookback, forgetting, level)
+            for lookback in sorted(self.lookbacks, reverse=True)  # the longest take longest
+            for level, forgetting in product(options.normalization, options.forgetting)
         ]
-        judged = np.array([c.loss for c in chosen])
+        at_once = min(self.n_jobs, len(every))
+        jobs = (delayed(self._judged)(g, statistics, scales, grid, at_once) for g in every)
+        judged = Parallel(n_jobs=at_once, prefer="threads")(jobs)
+        known = [part for part in judged if part is not None]
+        if not known:
+            return self._nothing(statistics[-1].mean, scale, active)
+        groups = [part.group for part in known]
+        chosen = [part.best for part in known]
+        solutions = [part.solution for part in known]
+        tried = [(part.group, candidate) for part in known for candidate in part.candidates]
+        errors = np.array([c.loss for c in chosen])
         if self.transform is not None:  # in the units that count
             one = np.ones(1)
-            judged = np.array(
+            errors = np.array(
                 [
                     self._error_in_data_units(averaged([g], [s], one))
                     for g, s in zip(groups, solutions, strict=True)
                 ]
             )
-        shares = soft_shares(judged, options.temperature)
+        shares = soft_shares(errors, options.temperature)
         solution = averaged(groups, solutions, shares)
         longest = Group(max(g.lookback for g in groups), None, "last")
         sums = self._held_out(longest, self.folds[-1], statistics[-1].mean)
@@ -168,10 +161,36 @@ class Search:
             residual[unknown] = np.outer(scale[unknown] ** 2, relative)
         return Found(groups, chosen, shares, tried, solution, residual, scale, active)
 
+    def _judged(
+        self,
+        group: Group,
+        statistics: list[ChannelStatistics],
+        scales: list[tuple[Float64Array, npt.NDArray[np.bool_]]],
+        grid: SearchGrid,
+        at_once: int,
+    ) -> _Judged | None:
+        """Judge the candidates of a group on all folds; solve the best one on the last."""
+        features, threads = self._features(group), max(1, self.n_jobs // at_once)
+        losses: list[GroupLosses] = []
+        for fold, s, (scale, active) in zip(self.folds, statistics, scales, strict=True):
+            training = self.data.sums(group, s.mean, [0] * len(fold.stop), fold.stop)
+            held = self._held_out(group, fold, s.mean)
+            found = group_losses(group, training, held, scale, active, features, grid, threads)
+            if found is not None:
+                losses.append(found)
+        if not losses:
+            return None
+        candidates = choices(losses, grid)
+        best = min(candidates, key=lambda c: c.loss)
+        scale, active = scales[-1]
+        solution = solve_group(group, best, training, scale, active, features)
+        return _Judged(group, candidates, best, solution)
+
     def _features(self, group: Group) -> Any:
         return features_of(group, self.prior, self.data.periods, self.data.horizon)
 
     def _held_out(self, group: Group, fold: Fold, level: Float64Array) -> WindowSums:
+        group = Group(group.lookback, None, group.normalization)
         begins = [max(0, first - group.lookback) for first in fold.first]
         return self.data.sums(group, level, begins, fold.last)
 

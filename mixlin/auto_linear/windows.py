@@ -57,8 +57,8 @@ def search_windows(
     held = int(validation) if isinstance(validation, Integral) else 0
     if held >= n:
         raise ValueError(
-            f"validation={held} holds out all of {n} windows. Hold fewer out, or pass a share, which "
-            "chooses by the corrected training error instead."
+            f"validation={held} holds out all of {n} windows. Hold fewer out, or pass a share, "
+            "which chooses by the corrected training error instead."
         )
     fitted = slice(0, n - held - min(training.horizon - 1, (n - held) // 4) if held else n)
     judged = slice(n - held, n) if held else fitted
@@ -66,7 +66,7 @@ def search_windows(
     statistics.add(x[fitted], weight[fitted])
     scale, level = np.ones(C), statistics.mean
     active = np.ones(C, dtype=bool)
-    periods = ()
+    periods: tuple[int, ...] = ()
     if prior is not None and not isinstance(prior.period, str):
         periods = prior.periods([])
     grid = options.grid(shared=shared or C == 1, prior=prior is not None)

@@ -11,7 +11,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..backends import resolve
-from ..mixture import KnownInputs
+from ..mixture import KnownInputs, PlacedWindows, Plan
 from ..windows import is_many, is_pandas, refuse_text
 from .own_scales import plan_of_series
 from .panel_requests import PanelOutput, read_panel_request, refuse_long_frame
@@ -53,7 +53,7 @@ class Request:
     many: bool = False
     stamps: npt.NDArray[np.datetime64] | None = None
     known: KnownInputs | None = None
-    plan: Any = None
+    plan: Plan | PlacedWindows | None = None
     panel: PanelOutput | None = None
 
 

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..backends import Backend, resolve
 from ..intervals import check_quantiles
 from ..long_frames import is_long_frame
-from ..mixture import FixedPlan, KnownInputs, Mixture, Plan
+from ..mixture import FixedPlan, KnownInputs, Mixture, PlacedWindows, Plan
 from ..persistence import write_record
 from .contexts import Request, contain, read_request
 from .panel_requests import panel_interval, score_panel, scored_panel
@@ -147,14 +147,16 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
             With ``y``: windows of shape (n_windows, lookback) or (n_windows, lookback,
             n_channels). Without: a series of shape (n_rows,) or (n_rows, n_channels), a pandas
             Series or DataFrame (one column per channel), or a list or tuple of these for many
-            series. Missing values (NaN, or absent labels of an index) are allowed in series:
-            windows that touch them are left out.
+            series, or for some models a long DataFrame (``unique_id``, ``ds``, ``y``). Missing
+            values (NaN, or absent labels of an index) are allowed in series: windows that touch
+            them are left out.
         y : array-like of shape (n_windows,), (n_windows, horizon) or \
                 (n_windows, horizon, n_channels), optional
             What follows each window.
         sample_weight : array-like, optional
             Shape (n_windows,). For a series (n_rows,): a window counts with the mean weight of
-            its targets; for many series one weight each.
+            its targets; for many series one weight each; for a long frame (n_rows,), the same in
+            all rows of a series.
         timestamps : array-like of shape (n_rows,), optional
             ``datetime64`` stamps of an array's rows; a list of them for many series. A frame
             brings its own index. For windows shape (n_windows,), the time of each one's first
@@ -252,7 +254,8 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
             Fitted on windows: windows as in :meth:`fit`. Fitted on series: nothing to continue
             the training series, a context of shape (n_rows,) or (n_rows, n_channels) with at
             least ``lookback_`` rows, a frame, a list of contexts, or windows of shape
-            ``(n_windows, lookback_, n_channels)``.
+            ``(n_windows, lookback_, n_channels)``. Fitted on a long frame: nothing, a long frame
+            with series that were seen in the fit or not, or windows (n_windows, lookback_, 1).
         horizon : int, optional
             A shorter one returns the first steps.
         timestamps : array-like, optional
@@ -263,7 +266,8 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         array or frame
             Windows: shaped like ``y``, or (n_windows, horizon, n_channels). Contexts: (horizon,)
             or (horizon, n_channels), a frame with the continued index for a frame, a list for a
-            list. Arrays have the dtype of ``X``.
+            list. Arrays have the dtype of ``X``. Long frames: a long frame with the columns
+            ``unique_id``, ``ds`` and "forecast".
 
         Raises
         ------
@@ -298,7 +302,7 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         -------
         array or frame
             As :meth:`predict` with a last axis of n_quantiles; frames have columns
-            (channel, quantile).
+            (channel, quantile), long ones a column for each, such as "0.1".
 
         Raises
         ------
@@ -330,7 +334,7 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         -------
         array or frame
             As :meth:`predict` with a last axis (lower, upper); frames have columns
-            (channel, quantile).
+            (channel, quantile), long ones "forecast", "lower" and "upper".
         """
         if not isinstance(coverage, (int, float, np.floating)) or not 0 < coverage < 1:
             raise ValueError(f"coverage must be a number between 0 and 1; got {coverage!r}.")
@@ -384,7 +388,7 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         stamps: npt.NDArray[np.datetime64] | None = None,
         known: KnownInputs | None = None,
         levels: list[float] | None = None,
-        plan: Any = None,
+        plan: Plan | PlacedWindows | None = None,
     ) -> npt.NDArray[Any]:
         """Forecast windows (n, C, lookback) as (n, C, horizon), with levels their quantiles."""
         horizon = self._checked_horizon(horizon)
@@ -436,7 +440,8 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         -------
         float
             Windows: the mean over outputs, as in scikit-learn. Series: the mean over channels,
-            steps pooled. 1 is perfect; the mean of the targets scores 0.
+            steps pooled. Long frames: of all series together, each measured from its own level
+            and in its own scale. 1 is perfect; the mean of the targets scores 0.
         """
         if y is None and vars(self).get("mode_") == "panel":
             return score_panel(self, X, sample_weight, timestamps)

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..mixture import StandardizedPlan
-from ..mixture.panel import PlacedWindows
+from ..mixture import PlacedWindows, StandardizedPlan
 
 Float64Array = npt.NDArray[np.float64]
 

@@ -108,8 +108,8 @@ class Panel:
             what = ("text", "whole numbers")
             new = read.dtype.kind == "i"
             raise ValueError(
-                f"column 'unique_id' holds {what[new]}, such as {read[0]!r}, where that of the fit "
-                f"held {what[not new]}, such as {self.ids[0]!r}: no series would be known. Convert "
+                f"column 'unique_id' holds {what[new]}, such as {read[0]}, where that of the fit "
+                f"held {what[not new]}, such as {self.ids[0]}: no series would be known. Convert "
                 "it first (frame['unique_id'].astype(...))."
             )
         return np.asarray(own.get_indexer(pd.Index(read)))
@@ -306,9 +306,9 @@ def read_panel_training(
 
 def _common_index(steps: Steps) -> TimeIndex | None:
     """Return the index of a series that steps as most do, None where pandas has no name for it."""
-    usual = np.setdiff1d(np.arange(len(steps.step)), steps.others())[:1]
+    usual = steps.usual(steps.frequencies()[0])
     try:
-        return read_index(steps.taking(usual).continued(_LABELS))[0]
+        return read_index(steps.taking(np.array([usual])).continued(_LABELS))[0]
     except (ValueError, OverflowError):
         return None
 

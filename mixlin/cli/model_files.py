@@ -31,6 +31,11 @@ def read_model(path: str) -> Any:
         If it can't be read.
     """
     model = load(path)
+    if model.mode_ == "panel":
+        raise ValueError(
+            f"{path} holds a model that was fitted on a long frame; the command line forecasts "
+            "series. In Python: mixlin.load(path).predict()."
+        )
     if model.mode_ != "series":
         raise ValueError(
             f"{path} holds a model that was fitted on windows cut by hand; the command line "

@@ -116,17 +116,17 @@ def read_long_frame(
     stops = np.append(starts[1:], len(codes))
     _refuse_repeated(clock, ordinals, stops, ids, time_column)
     _refuse_values(values, starts, stops, ids, target_column)
-    known = None if like is None else like.common
+    known = None if like is None else like.frequencies()[0]
     steps = find_steps(clock, ordinals, wall, starts, stops, known)
-    if one_frequency and (steps.step > 0).all() and len(steps.others()):
-        # a series of few rows may step in more ways than one
-        again = find_steps(clock, ordinals, wall, starts, stops, steps.common)
-        others = steps.others()
-        unlike = again.step[others] == 0
-        unlike |= [i in again.rows and i not in steps.rows for i in others.tolist()]
-        if unlike.any():
-            raise _mixed(ids, others[unlike], steps)
-        steps = again
+    frequencies = steps.frequencies(stops - starts)
+    if one_frequency and len(frequencies) > 1 and (steps.step > 0).all():
+        for frequency in frequencies:  # a series of few rows may step in more ways than one
+            again = find_steps(clock, ordinals, wall, starts, stops, frequency)
+            if (again.step > 0).all() and again.rows.keys() <= steps.rows.keys():
+                steps = again
+                break
+        else:
+            raise _mixed(ids, steps, frequencies[0])
     bad = np.flatnonzero(steps.step == 0)
     if len(bad) and like is not None:
         raise _unlike(ids, bad, like)
@@ -313,19 +313,19 @@ def _spoken(steps: Steps, i: int) -> str:
     return f"from {before} to {after}"
 
 
-def _mixed(ids: pd.Index | None, others: npt.NDArray[np.intp], steps: Steps) -> ValueError:
-    usual = next(i for i in range(len(steps.step)) if i not in steps.others())
-    first = int(others[0])
+def _mixed(ids: pd.Index | None, steps: Steps, frequency: tuple[int, int]) -> ValueError:
+    others = steps.others(frequency)
+    first, usual = int(others[0]), steps.usual(frequency)
     like = f" ({len(others)} series differ)" if len(others) > 1 else ""
     return ValueError(
         f"all series must have one frequency: {_name(ids, first)} steps {_spoken(steps, first)}, "
-        f"{_name(ids, usual)} and most others {_spoken(steps, usual)}{like}. Resample them to one "
+        f"{_name(ids, usual)} and others {_spoken(steps, usual)}{like}. Resample them to one "
         "frequency, add the rows that are missing with NaN, or fit a model to each."
     )
 
 
 def _unlike(ids: pd.Index | None, bad: npt.NDArray[np.intp], like: Steps) -> ValueError:
-    usual = next(i for i in range(len(like.step)) if i not in like.others())
+    usual = like.usual(like.frequencies()[0])
     others = f" ({len(bad)} series are like that)" if len(bad) > 1 else ""
     return ValueError(
         f"{_name(ids, int(bad[0]))} does not step as the series of the fit do, "

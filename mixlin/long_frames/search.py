@@ -42,7 +42,7 @@ def find_steps(
     starts, stops : arrays of integers of shape (n_series,)
         Rows of the series.
     like : tuple of int, optional
-        What all of them step by, as :attr:`Steps.common` says it, instead of looking for it.
+        What all of them step by, one of :meth:`Steps.frequencies`, instead of looking for it.
 
     Returns
     -------

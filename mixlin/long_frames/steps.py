@@ -38,19 +38,43 @@ class Steps:
     rest: IntArray
     rows: dict[int, RowArray]
 
-    @property
-    def common(self) -> tuple[int, int]:
-        """What most series step by, and the step; months count alike from start and end."""
-        known = np.stack([np.where(self.kind == MONTH_ENDS, MONTHS, self.kind), self.step])
-        pairs, times = np.unique(known[:, self.step > 0], axis=1, return_counts=True)
-        kind, step = pairs[:, np.argmax(times)].tolist()
-        return kind, step
+    def frequencies(self, rows: IntArray | None = None) -> list[tuple[int, int]]:
+        """Return what series step by and the step, the most usual first.
 
-    def others(self) -> npt.NDArray[np.intp]:
-        """Return the series that do not step as most do, shape (n_others,)."""
-        kind, step = self.common
-        alike = np.where(self.kind == MONTH_ENDS, MONTHS, self.kind) == kind
-        return np.flatnonzero(~alike | (self.step != step))
+        Months count alike from start and end.
+
+        Parameters
+        ----------
+        rows : array of integers of shape (n_series,), optional
+            How much every series counts; all the same by default.
+        """
+        weight = np.ones(len(self.step)) if rows is None else rows
+        pairs, which = np.unique(self._alike(), axis=1, return_inverse=True)
+        order = np.argsort(-np.bincount(which.ravel(), weight), kind="stable")
+        return [(int(kind), int(step)) for kind, step in pairs[:, order].T if step > 0]
+
+    def others(self, frequency: tuple[int, int]) -> npt.NDArray[np.intp]:
+        """Return which series have another frequency.
+
+        Parameters
+        ----------
+        frequency : tuple of int
+            One of :meth:`frequencies`.
+        """
+        return np.flatnonzero((self._alike() != np.array(frequency)[:, None]).any(axis=0))
+
+    def usual(self, frequency: tuple[int, int]) -> int:
+        """Return the first series of a frequency.
+
+        Parameters
+        ----------
+        frequency : tuple of int
+        """
+        return int(np.argmax((self._alike() == np.array(frequency)[:, None]).all(axis=0)))
+
+    def _alike(self) -> IntArray:
+        kind = np.where(self.kind == MONTH_ENDS, MONTHS, self.kind)
+        return np.stack([kind, self.step])
 
     def taking(self, series: npt.NDArray[np.intp]) -> Steps:
         """Return the steps of some series.

@@ -11,7 +11,7 @@ otherwise. The level is taken off and the base added on the host in float64; ``x
 
 from .forward import Computed, Parts, compute, forward, predict_windows
 from .learned import LearnedPlan
-from .panel import PanelPlan, StandardizedPlan
+from .panel import PanelPlan, PlacedWindows, StandardizedPlan
 from .placement import Placed, place
 from .plan import FixedPlan, KnownInputs, Plan, RolloutPlan
 from .prior import PriorPlan
@@ -27,6 +27,7 @@ __all__ = [
     "PanelPlan",
     "Parts",
     "Placed",
+    "PlacedWindows",
     "Plan",
     "PriorPlan",
     "Rollout",

@@ -28,6 +28,7 @@ from .mixture_task import (
     MixtureTask,
     NothingToChooseOnError,
 )
+from .rolling_sums import RollingSums
 from .seasonal_prior import SeasonalPrior, prior_features
 from .spectral import fit_spectral_layer
 from .window_source import WindowSource
@@ -50,6 +51,7 @@ __all__ = [
     "MixtureSolver",
     "MixtureTask",
     "NothingToChooseOnError",
+    "RollingSums",
     "SeasonalPrior",
     "SeriesSums",
     "SwitchLoss",

@@ -15,7 +15,6 @@ from sklearn.base import BaseEstimator
 
 from ..threads import single_threaded
 from ..transforms import RULES
-from .gram import SeriesSums
 from .seasonal_prior import PriorFeatures, prior_coefficients
 from .window_sums import WindowSums
 
@@ -23,6 +22,7 @@ FloatArray = npt.NDArray[np.float64]
 
 _MIN_RCOND = 1e-14
 _PARALLEL_WIDTH = 1024
+_KEPT_BYTES = 2**28  # of channels' moments
 _MIN_FREE_SHARE = 0.05  # bounds the correction where there are hardly more windows than lags
 
 
@@ -116,7 +116,7 @@ def check_calendar(value: Any, owner: str) -> None:
     value : object
     owner : str
     """
-    if isinstance(value, Integral) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0:
         return
     raise ValueError(
         f"The 'calendar' parameter of {owner} must be a number of harmonics, an integer >= 0. "
@@ -250,7 +250,7 @@ class _Normal(NamedTuple):
     cross: FloatArray
     feature_sum: FloatArray
     target_sum: FloatArray
-    n: float
+    n: float  # of windows; less what calendar terms explain of a constant
 
     def centered(self) -> tuple[FloatArray, FloatArray]:
         """Return Gram and cross moments with the intercept profiled out."""
@@ -264,24 +264,30 @@ class _Normal(NamedTuple):
 
 
 def _normal(sums: WindowSums, problem: LinearProblem, channels: npt.NDArray[np.intp]) -> _Normal:
-    """Pool channels, take the windows' level off (a rank-two change), and cut the moments up.
-
-    Calendar terms are profiled out, channel by channel.
-    """
-    L, M = sums.lookback, sums.lookback + sums.horizon
+    """Pool channels, and take calendar terms and the windows' level off."""
     shift = (problem.level - sums.level)[channels]
     moments = sums.moments(problem.scale[channels], shift, channels)
+    return _measured(sums, problem, moments, channels)
+
+
+def _measured(
+    sums: WindowSums,
+    problem: LinearProblem,
+    moments: FloatArray,
+    channels: npt.NDArray[np.intp],
+) -> _Normal:
+    """Profile calendar terms out, take the windows' level off, and cut the moments up, in place."""
+    L, M = sums.lookback, sums.lookback + sums.horizon
     if has_waves(sums):
-        assert isinstance(sums, SeriesSums)
         lines, solved = [], []
-        for c, delta in zip(channels, shift, strict=True):
+        for c in channels:
             cross, gram = sums.waves(c)
-            cross[:, :M] -= delta * cross[:, -1:]
+            cross[:, :M] -= (problem.level - sums.level)[c] * cross[:, -1:]
             cross[:, :-1] /= problem.scale[c]
             lines.append(cross)
             solved.append(pseudo_inverse(gram) @ cross)
         moments -= np.concatenate(lines).T @ np.concatenate(solved)
-    if problem.functional.any():
+    if problem.functional.any():  # a rank-two change
         g = moments[:, :L] @ problem.functional
         level_square = problem.functional @ g[:L]
         moments[:M, :] -= g
@@ -298,6 +304,24 @@ def _normal(sums: WindowSums, problem: LinearProblem, channels: npt.NDArray[np.i
     )
 
 
+class _OwnNormals:
+    """Normal equations of channels, made together and kept where memory allows."""
+
+    def __init__(self, sums: WindowSums, problem: LinearProblem) -> None:
+        self._sums, self._problem = sums, problem
+        self._kept: FloatArray | None = None
+        self._keeps = 8 * sums.n_channels * sums.width**2 <= _KEPT_BYTES
+
+    def __call__(self, c: int) -> _Normal:
+        sums, problem, channels = self._sums, self._problem, np.arange(self._sums.n_channels)
+        if not self._keeps:
+            return _normal(sums, problem, channels[c : c + 1])
+        if self._kept is None:
+            shift = problem.level - sums.level
+            self._kept = sums.each_moments(problem.scale, shift, channels)
+        return _measured(sums, problem, self._kept[c].copy(), channels[c : c + 1])
+
+
 def has_waves(sums: WindowSums) -> bool:
     """Whether sums hold products with waves.
 
@@ -305,7 +329,7 @@ def has_waves(sums: WindowSums) -> bool:
     ----------
     sums : WindowSums
     """
-    return isinstance(sums, SeriesSums) and len(sums.frequencies) > 0
+    return len(sums.frequencies) > 0
 
 
 def pseudo_inverse(gram: FloatArray) -> FloatArray:
@@ -432,8 +456,7 @@ def _solve(sums: WindowSums, problem: LinearProblem) -> LinearSolution:
     def centered(normal: _Normal) -> tuple[FloatArray, FloatArray]:
         return normal.centered() if problem.fit_intercept else (normal.gram, normal.cross)
 
-    def own(c: int) -> _Normal:
-        return _normal(sums, problem, np.array([c]))
+    own = _OwnNormals(sums, problem)
 
     def intercept(normal: _Normal, weights: FloatArray) -> FloatArray:
         if not problem.fit_intercept or normal.n <= 0:
@@ -514,7 +537,7 @@ def _prior_matrices(
         given = problem.prior
         if given is None or problem.individual is True:
             return given
-        return given.mean(axis=0)[None]
+        return np.asarray(given.mean(axis=0)[None])
     L, features = sums.lookback, problem.features
 
     def normal(of: _Normal) -> tuple[FloatArray, FloatArray]:
@@ -540,7 +563,6 @@ def _calendar(
     sums: WindowSums, problem: LinearProblem, weights: FloatArray, bias: FloatArray
 ) -> FloatArray:
     """Return the coefficients of the waves, (C, 2 F, horizon), in data units."""
-    assert isinstance(sums, SeriesSums)
     coef = _residual_coef(weights, sums, problem.functional)
     out = []
     for c in range(sums.n_channels):
@@ -564,7 +586,7 @@ def _pooled(sums: WindowSums, problem: LinearProblem) -> tuple[_Normal, float]:
     variance = (sums.input_variance() / problem.scale**2)[channels]
     weights = sums.n_windows[channels]
     mean = float(np.average(variance, weights=weights)) if weights.any() else 0.0
-    return normal, problem.alpha * normal.n * mean
+    return normal, problem.alpha * float(weights.sum()) * mean
 
 
 def _residual_variance(
@@ -580,7 +602,6 @@ def _residual_variance(
     coef = _residual_coef(weights, sums, problem.functional)
     square = sums.quadratic(coef, -bias)
     if has_waves(sums):
-        assert isinstance(sums, SeriesSums)
         calendar = _calendar(sums, problem, weights, bias)
         for c in range(sums.n_channels):  # what the calendar terms explain
             own = calendar[c]
@@ -599,24 +620,26 @@ def _used_freedom(sums: WindowSums, problem: LinearProblem) -> FloatArray:
     """Return the degrees of freedom per window that the fit used up, one for every channel."""
     C, n = sums.n_channels, np.maximum(sums.n_windows, 1.0)
     metric = _full_metric(sums, problem)
-    waves = 2 * len(sums.frequencies) / n if isinstance(sums, SeriesSums) else np.zeros(C)
+    waves = 2 * len(sums.frequencies) / n
     variance = sums.input_variance() / problem.scale**2
 
-    def used(normal: _Normal, penalty: float, centered: bool) -> float:
+    def used(normal: _Normal, penalty: float, centered: bool, count: float) -> float:
         gram = normal.centered()[0] if centered else normal.gram
-        return (degrees_of_freedom(gram, penalty, metric) + centered) / max(normal.n, 1.0)
+        return (degrees_of_freedom(gram, penalty, metric) + centered) / max(count, 1.0)
 
     each = (_normal(sums, problem, np.array([c])) for c in range(C))  # one at a time
     if problem.individual is True:
         strengths = problem.alpha * n * variance
         return waves + [
-            used(own, s, problem.fit_intercept) for own, s in zip(each, strengths, strict=True)
+            used(own, s, problem.fit_intercept, k)
+            for own, s, k in zip(each, strengths, n, strict=True)
         ]
     pooled, penalty = _pooled(sums, problem)
-    out = waves + used(pooled, penalty, problem.fit_intercept)
+    count = float(sums.n_windows[_pooled_channels(sums, problem)].sum())
+    out = waves + used(pooled, penalty, problem.fit_intercept, count)
     if problem.individual == "partial" and np.isfinite(problem.pooling):
         strengths = problem.pooling * n * variance
-        out += [used(own, s, False) for own, s in zip(each, strengths, strict=True)]
+        out += [used(own, s, False, k) for own, s, k in zip(each, strengths, n, strict=True)]
     return out
 
 

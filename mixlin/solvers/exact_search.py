@@ -24,9 +24,9 @@ _CYCLES_FOR_CALENDAR = 50  # fewer can't tell a season's terms from chance
 class ExactSearch(BaseEstimator):
     """What :class:`mixlin.AutoLinearForecaster` tries, and how it weighs what it found.
 
-    Every lookback, rate of forgetting and level is a group; within a group the whole path of penalties
-    costs little more than one solution. All defaults were chosen on validation spans, with each
-    data set left out in turn.
+    Every lookback, rate of forgetting and level is a group; within a group the whole path of
+    penalties costs little more than one solution. All defaults were chosen on validation spans,
+    with each data set left out in turn.
 
     Parameters
     ----------
@@ -94,8 +94,8 @@ class ExactSearch(BaseEstimator):
             enough = len(numbers) > 0 or name in ("betas", "corrected")
             if not enough or not all(is_number(v) and v >= 0 for v in numbers):
                 raise ValueError(
-                    f"The {name!r} parameter of ExactSearch must be a sequence of numbers >= 0. Got "
-                    f"{given!r} instead."
+                    f"The {name!r} parameter of ExactSearch must be a sequence of numbers >= 0. "
+                    f"Got {given!r} instead."
                 )
         for value in _listed(self.forgetting) or ["nothing"]:
             check_forgetting(value, "ExactSearch")

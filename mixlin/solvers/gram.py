@@ -358,6 +358,17 @@ class SeriesSums(WindowSums):
 
     # -- merging ---------------------------------------------------------------------------
 
+    def copied(self) -> SeriesSums:
+        """Return a copy that can be added to; rows and folded matrices are shared, unchanging."""
+        out = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray) and name not in ("level", "eps", "frequencies"):
+                setattr(out, name, value.copy())
+        out._listed = [list(own) for own in self._listed]
+        out._folded = dict(self._folded)
+        out._open_head, out._open_tail = list(self._open_head), list(self._open_tail)
+        return out
+
     def skip(self, n_rows: int) -> None:
         """Pass over rows that are missing in every channel.
 
@@ -407,7 +418,7 @@ class SeriesSums(WindowSums):
         [2.0]
         """
         self._check_like(other)
-        out, M, every = copy.deepcopy(self), self._length, np.arange(self.n_channels)
+        out, M, every = self.copied(), self._length, np.arange(self.n_channels)
         if not n_rows:
             return out
         # the windows that begin in these rows and end in those
@@ -492,20 +503,6 @@ class SeriesSums(WindowSums):
         return np.asarray(_decayed(first, line, self.decay))
 
     def waves(self, c: int) -> tuple[FloatArray, FloatArray]:
-        """Return the products of the waves with a channel's windows and with each other.
-
-        Parameters
-        ----------
-        c : int
-
-        Returns
-        -------
-        cross : array of shape (2 F, width)
-            Sum over windows of ``cos(w t)`` and of ``sin(w t)`` times (x, y[, s], 1) in data units,
-            x and y measured from the level; t is the ordinal of the window's last input.
-        gram : array of shape (2 F, 2 F)
-            Sum over windows of the waves' products.
-        """
         rows, weight, at = self._boundaries(c)
         w, M = self.frequencies, self._length
         lines = (np.exp(1j * np.outer(w, at)) * weight) @ rows
@@ -526,6 +523,17 @@ class SeriesSums(WindowSums):
         cs = (plus - minus).imag / 2  # cos a sin b = (sin(a + b) - sin(a - b)) / 2
         gram = np.block([[cc, cs], [cs.T, ss]])
         return np.concatenate([cross.real, cross.imag]), gram
+
+    def scale_sums(self) -> tuple[FloatArray, FloatArray]:
+        """Return the sums of the windows' scale times (x, y, 1), and of its square.
+
+        Returns
+        -------
+        cross : array of shape (C, lookback + horizon + 1)
+        square : array of shape (C,)
+        """
+        cross = np.concatenate([self._scale_cross, self._scale_sum[:, :1]], axis=1)
+        return cross, self._scale_sum[:, 1].copy()
 
     def moments(
         self, scale: FloatArray, shift: FloatArray, channels: npt.NDArray[np.intp]

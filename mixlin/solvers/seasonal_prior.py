@@ -25,6 +25,7 @@ IntArray = npt.NDArray[np.intp]
 
 RECENT = 1.0  # cycles over which the weights of the recent average fall by a factor e
 _RIDGE = 1e-6  # relative, on the normal equations of the numbers
+_NOTHING = 1e-12  # of the largest square: matrices that forecast the level itself
 _SEARCHED_ROWS = 16384  # newest ones, that a period is looked for in
 _SEARCHED_CHANNELS = 32
 _CORRELATED = 0.1  # of steps a period apart, that make a natural period a season
@@ -356,7 +357,11 @@ def prior_coefficients(
 
 
 def _solved(left: FloatArray, right: FloatArray) -> FloatArray:
-    d = np.sqrt(np.diag(left))
-    d = np.where(d > 0, d, 1.0)
-    system = left / d / d[:, None] + _RIDGE * np.eye(len(d))
-    return np.asarray(np.linalg.solve(system, right / d) / d)
+    square = np.diag(left)
+    kept = np.flatnonzero(square > _NOTHING * square.max(initial=0.0))
+    out = np.zeros(len(square))
+    if len(kept):
+        d = np.sqrt(square[kept])
+        system = left[np.ix_(kept, kept)] / d / d[:, None] + _RIDGE * np.eye(len(d))
+        out[kept] = np.linalg.solve(system, right[kept] / d) / d
+    return out

@@ -27,7 +27,11 @@ class WindowSums(ABC):
     ----------
     n_windows : array of shape (C,)
         Sum of the windows' weights.
+    frequencies : array of shape (F,)
+        Radians per row, of waves whose products with the windows are kept.
     """
+
+    frequencies: FloatArray = np.empty(0)
 
     def __init__(
         self, lookback: int, horizon: int, level: FloatArray, eps: FloatArray | None = None
@@ -83,6 +87,23 @@ class WindowSums(ABC):
         """
         one = [slice(i, i + 1) for i in range(len(channels))]
         return np.array([self.moments(scale[i], shift[i], channels[i]) for i in one])
+
+    def waves(self, c: int) -> tuple[FloatArray, FloatArray]:
+        """Return the products of the waves with a channel's windows and with each other.
+
+        Parameters
+        ----------
+        c : int
+
+        Returns
+        -------
+        cross : array of shape (2 F, width)
+            Sum over windows of ``cos(w t)`` and of ``sin(w t)`` times (x, y[, s], 1) in data units,
+            x and y measured from the level; t is the ordinal of the window's last input.
+        gram : array of shape (2 F, 2 F)
+            Sum over windows of the waves' products.
+        """
+        return np.empty((0, self.width)), np.empty((0, 0))
 
     @abstractmethod
     def quadratic(self, coef: FloatArray, constant: FloatArray) -> FloatArray:

@@ -15,6 +15,7 @@ from .chunks import Chunk, read_chunk
 from .sources import Blocks, rows_per_block
 
 _ENDINGS = (".parquet", ".pq")
+_INDEX = re.compile(r"__(index_level_\d+|null_dask_index)__")  # columns of an index without name
 
 
 def _pyarrow() -> Any:
@@ -169,7 +170,10 @@ class ParquetBlocks(Blocks):
         assert read is not None
         labels = None
         if self.time is not None and not ignore_index:
-            labels = pd.Index(batch.column(self.time).to_pandas(), name=self.time)
+            times = batch.column(self.time)
+            if str(times.type).startswith("date"):
+                times = times.cast("timestamp[ms]")
+            labels = pd.Index(times.to_pandas(), name=self.time)
         return Chunk(read.values, labels, Container("frame", 2, pd.Index(self.columns)), name)
 
     def split(self, n_parts: int) -> list[Blocks]:
@@ -199,7 +203,8 @@ def _channels(schema: Any, time: str | None, columns: list[str] | None, name: st
     for column in ([] if time is None else [time]) + list(columns or []):
         if column not in known:
             raise ValueError(f"{name} has no column {column!r}; it has {known}.")
-    chosen = [c for c in known if c != time] if columns is None else list(columns)
+    data = [c for c in known if c != time and not _INDEX.fullmatch(c)]
+    chosen = data if columns is None else list(columns)
     types = {c: schema.field(c).type for c in chosen}
     numbers = (pa.types.is_integer, pa.types.is_floating)
     text = [c for c, t in types.items() if not any(is_one(t) for is_one in numbers)]

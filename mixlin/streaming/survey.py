@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ..linear import ChannelStatistics
 from .chunks import Chunk, read_chunk
 from .summary import merged_statistics
+from .times import check_kind, kind_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,6 +87,8 @@ class Survey:
         room = KEPT_ROWS - self.n_kept
         if room > 0 and (chunk.labels is not None or self.wanted.sample):
             if chunk.labels is not None:
+                if self.labels:
+                    check_kind(chunk.labels, kind_of(self.labels[0]), chunk.name)
                 self.labels.append(chunk.labels[:room])
             if self.wanted.sample:
                 self.sample.append(chunk.values[:room].copy())
@@ -107,6 +110,8 @@ class Survey:
         if other.first is None or other.statistics is None:
             return self
         other.first.check_like(self.first)
+        if self.labels and other.labels:
+            check_kind(other.labels[0], kind_of(self.labels[0]), other.first.name)
         return Survey(
             self.wanted,
             self.first,

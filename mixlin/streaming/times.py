@@ -18,12 +18,45 @@ if TYPE_CHECKING:
 _DAY = 86_400_000_000_000  # nanoseconds
 
 
-def _kind(labels: Labels) -> tuple[str, str]:
-    """Return what labels must have in common, as class name and time zone."""
+def kind_of(labels: Labels) -> tuple[str, str]:
+    """Return what labels must have in common, as class name and time zone.
+
+    Parameters
+    ----------
+    labels : pandas.Index
+
+    Returns
+    -------
+    tuple of str
+    """
     name = type(labels).__name__
     if name == "RangeIndex" or getattr(labels.dtype, "kind", "O") in "iu":
         return "integers", ""
     return name, str(getattr(labels, "tz", ""))
+
+
+def check_kind(labels: Labels, kind: tuple[str, str], name: str) -> None:
+    """Refuse labels of another kind than those of the first rows.
+
+    Parameters
+    ----------
+    labels : pandas.Index
+    kind : tuple of str
+        From :func:`kind_of`.
+    name : str
+        What errors call the rows.
+
+    Raises
+    ------
+    ValueError
+    """
+    own = kind_of(labels)
+    if own != kind:
+        texts = (" ".join(filter(None, k)) for k in (own, kind))
+        raise ValueError(
+            "the index of {} holds {}, that of the first rows {}. Give all chunks an index of one "
+            "kind and time zone, or pass ignore_index=True.".format(name, *texts)
+        )
 
 
 @dataclass(frozen=True)
@@ -45,7 +78,7 @@ class Grid:
     >>> from mixlin.streaming.times import Grid
     >>> hours = pd.date_range("2026-01-01", periods=48, freq="h")
     >>> Grid.of(hours[:24]).places(hours[[30, 31, 35]], "rows", after=hours[23]).tolist()
-    [6, 7, 11]
+    [7, 8, 12]
     """
 
     index: TimeIndex
@@ -69,7 +102,7 @@ class Grid:
         ValueError
             If labels can't be continued, are unsorted, repeated or irregular.
         """
-        return Grid(read_index(labels)[0], labels[0], _kind(labels))
+        return Grid(read_index(labels)[0], labels[0], kind_of(labels))
 
     def at(self, label: Any) -> TimeIndex:
         """Return the index of a series that ends with a label.
@@ -108,12 +141,7 @@ class Grid:
         """
         import pandas as pd
 
-        if _kind(labels) != self.kind:
-            own, other = (" ".join(filter(None, kind)) for kind in (_kind(labels), self.kind))
-            raise ValueError(
-                f"the index of {name} holds {own}, that of the first rows {other}. Give all chunks "
-                "an index of one kind and time zone, or pass ignore_index=True."
-            )
+        check_kind(labels, self.kind, name)
         if labels.hasnans:
             raise ValueError(f"the index of {name} holds missing labels; every row needs its time.")
         origin = labels[:1] if after is None else pd.Index([after])
