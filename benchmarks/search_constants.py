@@ -71,22 +71,27 @@ def lookbacks(rule):
     return made
 
 
-def proportional(longest, share, parts=(0.47, 0.71, 1.0)):
-    def rule(n, period):
-        if period == 1:
-            return (32, 96, 192)
-        top = min(longest, max(n / share, min(2.5 * period, n / 5)))
-        return [max(k * top, min(2 * period, top)) for k in parts]
-
-    return rule
+def with_cycles(found, n, period):
+    """Add two and two and a half cycles where no lookback holds them, up to a fifth of the rows."""
+    if not found or 2 * period > max(found):
+        found = [*found, min(2 * period, n / 5), min(2.5 * period, n / 5)]
+    return found
 
 
 def fixed(longest, share):
     def rule(n, period):
         if period == 1:
             return (32, 96, 192)
-        kept = [k for k in longest if k <= n / share]
-        return kept or [2 * period, 2.5 * period]
+        return with_cycles([k for k in longest if k <= n / share], n, period)
+
+    return rule
+
+
+def proportional(longest, share, parts=(0.47, 0.71, 1.0)):
+    def rule(n, period):
+        if period == 1:
+            return (32, 96, 192)
+        return with_cycles([k * min(longest, n / share) for k in parts], n, period)
 
     return rule
 
@@ -94,14 +99,12 @@ def fixed(longest, share):
 RULES = {
     "336 512 720 from 8000 rows": None,
     "336 512 720 up to n/12": fixed((336, 512, 720), 12),
-    "336 512 720 up to n/9": fixed((336, 512, 720), 9),
-    "168 336 512 720 up to n/12": fixed((168, 336, 512, 720), 12),
-    "336 720 1344 up to n/12": fixed((336, 720, 1344), 12),
+    "336 512 720 up to n/8": fixed((336, 512, 720), 8),
+    "168 336 720 up to n/8": fixed((168, 336, 720), 8),
+    "336 720 1344 up to n/8": fixed((336, 720, 1344), 8),
     "top n/12": proportional(720, 12),
     "top n/9": proportional(720, 9),
-    "top n/7": proportional(720, 7),
-    "top n/5": proportional(720, 5),
-    "top n/7, 1344": proportional(1344, 7),
+    "top n/6": proportional(720, 6),
 }
 BASE = {}
 VARIANTS = {
@@ -126,8 +129,14 @@ VARIANTS = {
             "alphas": tuple(10 ** np.arange(-2, 3.1, 0.5)),
             "betas": tuple(10 ** np.arange(-2, 3.1, 0.5)),
         },
-        "from 0.1": {"alphas": tuple(10.0 ** np.arange(-1, 4)), "betas": tuple(10.0 ** np.arange(-1, 4))},
-        "to 1e4": {"alphas": tuple(10.0 ** np.arange(-2, 5)), "betas": tuple(10.0 ** np.arange(-2, 5))},
+        "from 0.1": {
+            "alphas": tuple(10.0 ** np.arange(-1, 4)),
+            "betas": tuple(10.0 ** np.arange(-1, 4)),
+        },
+        "to 1e4": {
+            "alphas": tuple(10.0 ** np.arange(-2, 5)),
+            "betas": tuple(10.0 ** np.arange(-2, 5)),
+        },
     },
     "temperature": {t: {"temperature": t} for t in (0.02, 0.0, 0.01, 0.05, 0.1)},
     "transform": {str(t): {"transform": t} for t in ("auto", None, "box-cox")},

@@ -328,10 +328,11 @@ class ExactLinearForecaster(SingleExpertForecaster):
         """
         mode = self.mode_ if "plan_" in vars(self) else None
         if mode != "series":
-            was = {None: "not fitted", "panel": "fitted on a long frame"}
+            fits = {None: "not fitted", "panel": "fitted on a long frame"}
+            was = fits.get(mode, "fitted on windows")
             raise ValueError(
                 f"update adds rows to the series that a {type(self).__name__} was fitted on; this "
-                f"one is {was.get(mode, 'fitted on windows')}. Call fit on a series, or partial_fit."
+                f"one is {was}. Call fit on a series, or partial_fit."
             )
         self.partial_fit(X, timestamps=timestamps)
         return self
@@ -370,24 +371,29 @@ class ExactLinearForecaster(SingleExpertForecaster):
                 seen = None if weight is None else _input_weights(weight, L, H)
                 statistics.add(values, seen)
             sums = self._add_series(sums, statistics, training, seasons)
-        lacking = np.flatnonzero(sums.n_windows == 0)
-        if self.individual is True and 0 < len(lacking) < sums.n_channels:
-            raise ValueError(
-                f"channels {lacking.tolist()} have no window of lookback + horizon = {L + H} "
-                "consecutive rows free of missing values, so there is nothing to fit their own "
-                "weights on. Fill their gaps, leave them out, or share weights (individual=False)."
-            )
-        if len(lacking) == sums.n_channels:
-            raise ValueError(
-                f"no window of lookback + horizon = {L + H} consecutive rows is free of missing "
-                "values. Shorten lookback or horizon, or fill the gaps, for example with "
-                "mixlin.windows.interpolate(X)."
-            )
+        self._check_taught(sums)
         plan = self._solve(sums, statistics, seasons, series=training.series is not None)
         state = {"_sums": sums, "_statistics": statistics, "_seasons": seasons}
         if own_scales is None:
             return {"plan_": plan, **state}
         return {"plan_": standardized_plan(plan), "_own_scales": own_scales, **state}
+
+    def _check_taught(self, sums: WindowSums) -> None:
+        """Raise a ValueError where sums hold no window to learn from."""
+        needed = sums.lookback + sums.horizon
+        lacking = np.flatnonzero(sums.n_windows == 0)
+        if self.individual is True and 0 < len(lacking) < sums.n_channels:
+            raise ValueError(
+                f"channels {lacking.tolist()} have no window of lookback + horizon = {needed} "
+                "consecutive rows free of missing values, so there is nothing to fit their own "
+                "weights on. Fill their gaps, leave them out, or share weights (individual=False)."
+            )
+        if len(lacking) == sums.n_channels:
+            raise ValueError(
+                f"no window of lookback + horizon = {needed} consecutive rows is free of missing "
+                "values. Shorten lookback or horizon, or fill the gaps, for example with "
+                "mixlin.windows.interpolate(X)."
+            )
 
     def _new_sums(
         self,
@@ -397,11 +403,15 @@ class ExactLinearForecaster(SingleExpertForecaster):
         statistics: ChannelStatistics,
         **options: Any,
     ) -> Any:
-        eps = None
-        if self._normalization_name() == "revin":  # relative to the channel: free of units
-            variance = statistics.variance()
-            eps = np.maximum(REVIN_EPS * variance, np.finfo(np.float64).tiny)
+        eps = self._scale_eps(statistics)
         return kind(lookback, horizon, statistics.mean.copy(), eps, **options)
+
+    def _scale_eps(self, statistics: ChannelStatistics) -> Float64Array | None:
+        """Return what is added to a window's variance, where the model reads its scale."""
+        if self._normalization_name() != "revin":
+            return None
+        # relative to the channel: free of units
+        return np.maximum(REVIN_EPS * statistics.variance(), np.finfo(np.float64).tiny)
 
     def _add_series(
         self,

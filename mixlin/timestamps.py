@@ -61,6 +61,28 @@ class TimeIndex:
         """
         return self._labels(0, n_steps)
 
+    def before(self, n_rows: int) -> TimeIndex:
+        """Return the index as it was some rows ago.
+
+        Parameters
+        ----------
+        n_rows : int
+        """
+        return replace(self, last=self._labels(n_rows + 1, 0)[0])
+
+    def past(self, n_rows: int) -> Any:
+        """Return the labels of the last rows.
+
+        Parameters
+        ----------
+        n_rows : int
+
+        Returns
+        -------
+        pandas.Index, or array of datetime64 for "stamps"
+        """
+        return self._labels(n_rows, 0)
+
     def stamps(self, n_before: int, n_after: int) -> npt.NDArray[np.datetime64]:
         """Return the wall-clock times of the last steps and of the next ones.
 
@@ -203,7 +225,8 @@ class TimeIndex:
 
         if self.kind == "integer":
             by = int(self.freq)
-            return pd.RangeIndex(self.last + by, self.last + by * (n_after + 1), by, name=self.name)
+            first, end = self.last + by * (1 - n_before), self.last + by * (n_after + 1)
+            return pd.RangeIndex(first, end, by, name=self.name)
         makers: Any = {"period": pd.period_range, "timedelta": pd.timedelta_range}
         make = makers.get(self.kind, pd.date_range)
         made = make(self.last, periods=n_after + 1, freq=str(self.freq))[1:]

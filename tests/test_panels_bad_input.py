@@ -283,3 +283,12 @@ def test_other_units_and_text_are_read_as_the_times_of_the_fit():
         pd.testing.assert_frame_equal(model.predict(frame.assign(ds=times)), wanted)
     one = pd.DataFrame({"unique_id": ["a"], "ds": ["2024-01-31"], "y": [0.5]})
     assert model.partial_fit(one).cutoff_[0] == pd.Timestamp("2024-01-31")
+
+
+def test_the_command_line_says_that_it_forecasts_no_long_frames(tmp_path):
+    from mixlin.cli.model_files import read_model
+
+    path = tmp_path / "model.safetensors"
+    fitted().save(path)
+    with pytest.raises(ValueError, match="fitted on a long frame; the command line forecasts"):
+        read_model(str(path))

@@ -14,7 +14,7 @@ from mixlin import (
     load,
 )
 from mixlin.solvers import SeasonalPrior, prior_features
-from mixlin.solvers.seasonal_prior import find_period, natural_periods
+from mixlin.solvers.seasonal_prior import find_periods, natural_periods
 from mixlin.timestamps import read_timestamps
 from mixlin.transforms import ChannelTransform
 
@@ -159,12 +159,18 @@ def test_forecasts_do_not_change_far_from_zero():
 
 def test_natural_periods_come_first_and_only_where_the_rows_show_them():
     series = daily(24 * 60)
-    assert find_period([series], natural_periods("h")) == 24
+    assert find_periods([series], natural_periods("h")) == (24,)
     walk = np.random.default_rng(0).standard_normal((2000, 3)).cumsum(axis=0)
-    assert find_period([walk], natural_periods("h")) is None
-    assert find_period([series]) == 24
+    assert find_periods([walk], natural_periods("h")) == ()
+    assert find_periods([series]) == (24,)
     weekly = np.tile(np.random.default_rng(1).standard_normal(7), 60)[:, None]
-    assert find_period([weekly + 0.1 * walk[:420, :1]]) == 7
+    assert find_periods([weekly + 0.1 * walk[:420, :1]]) == (7,)
+    week = np.repeat(np.tile([1.0, 1, 1, 1, 1, 0, 0], 9), 24)[:, None]
+    both = np.sin(2 * np.pi * np.arange(len(week)) / 24)[:, None] * (0.5 + week)
+    assert find_periods([both], natural_periods("h")) == (24, 168)
+    holes = series.copy()
+    holes[::7] = np.nan
+    assert find_periods([holes], natural_periods("h")) == (24,)
 
 
 @pytest.mark.parametrize(

@@ -107,9 +107,8 @@ class AutoLinearForecaster(SingleExpertForecaster):
     Notes
     -----
     Windows (``y`` given) come in any order, so nothing is held out by a share: penalties are chosen
-    by the training error, corrected for the degrees of freedom (Akaike's final prediction error),
-    without forgetting, calendar and transform, and with a season only if the prior names it. An
-    integer ``validation`` holds the last windows out.
+    by generalized cross-validation, without forgetting, calendar and transform, and with a season
+    only if the prior names it. An integer ``validation`` holds the last windows out.
 
     Examples
     --------

@@ -17,7 +17,7 @@ from .search import Found, soft_shares
 
 Float64Array = npt.NDArray[np.float64]
 
-_LEAST_FREE = 0.05
+_LEAST_FREE = 1e-6  # share of the degrees of freedom; with fewer left, errors are rounding
 
 
 def search_windows(
@@ -41,8 +41,7 @@ def search_windows(
     prior : SeasonalPrior or None
     shared : bool
     validation : object
-        An integer holds the last windows out; else the training error is corrected for the degrees
-        of freedom.
+        An integer holds the last windows out; else by generalized cross-validation.
     n_jobs : int
 
     Returns
@@ -58,7 +57,7 @@ def search_windows(
     if held >= n:
         raise ValueError(
             f"validation={held} holds out all of {n} windows. Hold fewer out, or pass a share, "
-            "which chooses by the corrected training error instead."
+            "which chooses by generalized cross-validation instead."
         )
     fitted = slice(0, n - held - min(training.horizon - 1, (n - held) // 4) if held else n)
     judged = slice(n - held, n) if held else fitted
@@ -125,7 +124,7 @@ def _sums(
 def _corrections(group: Group, sums: DenseSums, alphas: tuple[float, ...]) -> Any:
     """Return what training errors are multiplied by, for penalties on shared and own weights.
 
-    Akaike's final prediction error, ``(1 + q) / (1 - q)`` for q degrees of freedom per window.
+    Generalized cross-validation: ``1 / (1 - q) ** 2`` for q degrees of freedom per window.
     """
     L, C = group.lookback, sums.n_channels
     level = group.functional()[:, None]
@@ -137,7 +136,9 @@ def _corrections(group: Group, sums: DenseSums, alphas: tuple[float, ...]) -> An
     pooled = float(n @ variance)
 
     def factor(alpha: float, beta: float) -> float:
-        shared = degrees_of_freedom(grams.sum(axis=0), alpha * pooled) if np.isfinite(alpha) else 0
+        shared = 0.0
+        if np.isfinite(alpha):
+            shared = degrees_of_freedom(grams.sum(axis=0), alpha * pooled)
         used = shared / n.sum()
         if np.isfinite(beta):
             own = [
@@ -145,6 +146,7 @@ def _corrections(group: Group, sums: DenseSums, alphas: tuple[float, ...]) -> An
                 for g, k, v in zip(grams, n, variance, strict=True)
             ]
             used += sum(own) / n.sum()
-        return float((1.0 + used) / max(1.0 - used, _LEAST_FREE))
+        free = 1.0 - used
+        return float(1.0 / free**2) if free > _LEAST_FREE else np.inf
 
     return factor

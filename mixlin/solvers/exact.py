@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy import linalg
 from sklearn.base import BaseEstimator
 
+from ..regressors import Regressors
 from ..threads import single_threaded
 from ..transforms import RULES
 from .seasonal_prior import PriorFeatures, prior_coefficients
@@ -231,6 +232,8 @@ class LinearSolution(NamedTuple):
         What all channels have on top of it.
     shared : tuple of arrays of shape (lookback[ + 1], horizon) and (horizon,), or None
         Weights and intercept of the pooled fit in scaled units, before any channel's corrections.
+    regressors : Regressors, or None
+        What known-future regressors add.
     """
 
     weights: FloatArray
@@ -241,6 +244,7 @@ class LinearSolution(NamedTuple):
     prior: FloatArray | None = None
     common: FloatArray | None = None
     shared: tuple[FloatArray, FloatArray] | None = None
+    regressors: Regressors | None = None
 
 
 class _Normal(NamedTuple):
@@ -320,6 +324,23 @@ class _OwnNormals:
             shift = problem.level - sums.level
             self._kept = sums.each_moments(problem.scale, shift, channels)
         return _measured(sums, problem, self._kept[c].copy(), channels[c : c + 1])
+
+
+def strength_of(alpha: float, unit: float) -> float:
+    """Return an absolute penalty; infinity stays infinite where nothing varies.
+
+    Parameters
+    ----------
+    alpha : float
+        Relative.
+    unit : float
+        Sum of weights times variance of the inputs.
+
+    Returns
+    -------
+    float
+    """
+    return np.inf if np.isinf(alpha) else alpha * unit
 
 
 def has_waves(sums: WindowSums) -> bool:
@@ -474,7 +495,7 @@ def _solve(sums: WindowSums, problem: LinearProblem) -> LinearSolution:
         for c in range(C):
             normal = own(c)
             w0 = None if prior is None else prior[min(c, len(prior) - 1)]
-            strength = problem.alpha * n[c] * variance[c]
+            strength = strength_of(problem.alpha, n[c] * variance[c])
             weights[c] = solve_ridge(*centered(normal), strength, metric, w0)
             bias[c] = intercept(normal, weights[c])
     else:
@@ -586,11 +607,17 @@ def _pooled(sums: WindowSums, problem: LinearProblem) -> tuple[_Normal, float]:
     variance = (sums.input_variance() / problem.scale**2)[channels]
     weights = sums.n_windows[channels]
     mean = float(np.average(variance, weights=weights)) if weights.any() else 0.0
-    return normal, problem.alpha * float(weights.sum()) * mean
+    return normal, strength_of(problem.alpha, float(weights.sum()) * mean)
 
 
 def _residual_variance(
-    sums: WindowSums, problem: LinearProblem, weights: FloatArray, bias: FloatArray
+    sums: WindowSums,
+    problem: LinearProblem,
+    weights: FloatArray,
+    bias: FloatArray,
+    *,
+    explained: FloatArray | None = None,
+    n_columns: int = 0,
 ) -> FloatArray:
     """Return the variance of the residuals on new windows (C, horizon), from the sums alone.
 
@@ -607,7 +634,9 @@ def _residual_variance(
             own = calendar[c]
             square[c] -= np.einsum("zh,zh->h", own, sums.waves(c)[1] @ own)
         square = np.maximum(square, 0.0)
-    used = _used_freedom(sums, problem)
+    if explained is not None:  # by regressors, in so many columns of every channel
+        square = np.maximum(square - explained, 0.0)
+    used = _used_freedom(sums, problem) + n_columns / n
     lacking = sums.n_windows == 0
     if lacking.any() and not lacking.all():  # no residuals: those of the others, in their scale
         relative = square[~lacking] / (n[~lacking] * problem.scale[~lacking] ** 2)[:, None]

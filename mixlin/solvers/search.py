@@ -18,7 +18,7 @@ import numpy.typing as npt
 from joblib import Parallel, delayed
 from scipy import linalg
 
-from .exact import has_waves, pseudo_inverse
+from .exact import has_waves, pseudo_inverse, strength_of
 from .gram import SeriesSums
 from .seasonal_prior import PriorFeatures, prior_coefficients
 from .window_sums import WindowSums
@@ -142,7 +142,8 @@ class GroupSearch:
         return np.asarray(variance[self.channels])
 
     def _penalties(self, alphas: tuple[float, ...]) -> FloatArray:
-        return np.array(alphas) * float(self._weights(self.training) @ self._variance)
+        unit = float(self._weights(self.training) @ self._variance)
+        return np.array([strength_of(alpha, unit) for alpha in alphas])
 
     # -- shared weights --------------------------------------------------------------------
 

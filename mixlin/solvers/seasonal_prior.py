@@ -28,8 +28,9 @@ _RIDGE = 1e-6  # relative, on the normal equations of the numbers
 _NOTHING = 1e-12  # of the largest square: matrices that forecast the level itself
 _SEARCHED_ROWS = 16384  # newest ones, that a period is looked for in
 _SEARCHED_CHANNELS = 32
-_CORRELATED = 0.1  # of steps a period apart, that make a natural period a season
-_NEARLY = 0.85  # share of a period's correlation that makes a part of it the period
+_REPEATED = 0.15  # repetition that makes a period a season
+_MORE_NEARLY = 0.7  # share of what one season leaves over, that a second one must fall below
+_NEARLY = 0.85  # share of a period's repetition that makes a part of it the period
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "D": 86400, "W": 604800}
 _DAY = 86400
 
@@ -41,10 +42,11 @@ class SeasonalPrior(BaseEstimator):
     ----------
     period : "auto", int or sequence of int, default="auto"
         Rows of a season, several for several seasons. "auto" takes the natural period of the
-        index's frequency (24 hours, 7 days, 52 weeks, 12 months, ...) if the training rows show
-        it, else the period that stands out in their autocorrelation, else none: what is left then
-        is the mean of the window. An "auto" period longer than the lookback is left out, a given
-        one is refused.
+        index's frequency (24 hours, 7 days, 52 weeks, 12 months, ...) if the training rows repeat
+        after it, and the next longer one beside it (168 hours) if they repeat more nearly after
+        that; else the period that stands out in their autocorrelation; else none: what is left
+        then is the mean of the window. An "auto" period longer than the lookback is left out, a
+        given one is refused.
     kappa : float, default=inf
         Strength with which every channel's own coefficients are shrunk towards the pooled ones;
         infinity shares them, 0 fits each channel on its own.
@@ -97,8 +99,7 @@ class SeasonalPrior(BaseEstimator):
             Ascending, without 1; empty if there is no season.
         """
         if isinstance(self.period, str):
-            found = find_period(series, natural_periods(freq))
-            return () if found is None else (found,)
+            return find_periods(series, natural_periods(freq))
         given = np.atleast_1d(np.asarray(self.period)).astype(int)
         return tuple(int(p) for p in np.unique(given) if p > 1)
 
@@ -163,47 +164,85 @@ def natural_periods(freq: Any) -> tuple[int, ...]:
     return tuple(c // step for c in cycles if c % step == 0 and 4 <= c // step <= 10080)
 
 
-def find_period(series: list[npt.NDArray[np.floating]], natural: Sequence[int] = ()) -> int | None:
-    """Find the period of training rows.
+def find_periods(
+    series: list[npt.NDArray[np.floating]], natural: Sequence[int] = ()
+) -> tuple[int, ...]:
+    """Find the periods of training rows.
 
     Parameters
     ----------
     series : list of array of shape (T, C)
         The newest rows of the longest one are searched.
     natural : sequence of int
-        Tried first; the first one that steps of the series repeat after is the period.
+        Tried first, ascending: the first one that the rows repeat after, and one more after which
+        they repeat more nearly.
 
     Returns
     -------
-    int or None
+    tuple of int
+        None, one or two.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixlin.solvers.seasonal_prior import find_periods
+    >>> find_periods([np.tile([1.0, 5.0, 2.0, 4.0, 9.0], 40)[:, None]])
+    (5,)
     """
     rows = max(series, key=len)[-_SEARCHED_ROWS:]
     by = max(1, -(-rows.shape[1] // _SEARCHED_CHANNELS))
     x = np.asarray(rows[:, ::by], dtype=np.float64).T
+    found: list[int] = []
+    strength = 0.0
     for period in natural:
-        if 2 * period < x.shape[1] and _repeats(x, period) > _CORRELATED:
-            return int(period)
-    found = np.rint(detect_periods(x)).astype(int)
-    distinct, counts = np.unique(found[found > 1], return_counts=True)
+        if 3 * period > x.shape[1] or len(found) == 2:
+            continue
+        own = repetition(x, period)
+        if own > (_REPEATED if not found else 1.0 - _MORE_NEARLY * (1.0 - strength)):
+            found.append(int(period))
+            strength = own
+    if found:
+        return tuple(found)
+    periods = np.rint(detect_periods(x)).astype(int)
+    distinct, counts = np.unique(periods[periods > 1], return_counts=True)
     for period in distinct[np.argsort(-counts, kind="stable")]:
-        strength = _repeats(x, int(period))
-        if strength > _CORRELATED:
-            parts = [d for d in range(3, period) if period % d == 0]
-            near = [d for d in parts if _repeats(x, d) >= _NEARLY * strength]
-            return int(min([*near, int(period)]))  # not a multiple of the season
-    return None
+        if 3 * period > x.shape[1] or (strength := repetition(x, int(period))) <= _REPEATED:
+            continue
+        parts = [d for d in range(3, period) if period % d == 0]
+        near = [d for d in parts if repetition(x, d) >= _NEARLY * strength]
+        return (int(min([*near, int(period)])),)  # the season, not a multiple of it
+    return ()
 
 
-def _repeats(x: FloatArray, period: int) -> float:
-    """Return how the steps of series correlate with those a period before, the median of them."""
-    steps = np.diff(x, axis=1)
-    before, after = steps[:, :-period], steps[:, period:]
-    both = np.isfinite(before) & np.isfinite(after)
-    found = []
-    for a, b, keep in zip(before, after, both, strict=True):
-        u, v = a[keep], b[keep]
-        scale = np.sqrt((u @ u) * (v @ v))
-        found.append(float(u @ v / scale) if scale > 0 else 0.0)
+def repetition(x: FloatArray, period: int) -> float:
+    """Return how nearly series repeat after a period: the median over series.
+
+    The correlation, at the lag of a period, of what a moving average over one period leaves over:
+    around 0 for noise and for random walks, whatever the period, and 1 for a season.
+
+    Parameters
+    ----------
+    x : array of shape (n_series, T)
+        NaN is taken for the mean.
+    period : int
+        At most a third of T.
+
+    Returns
+    -------
+    float
+    """
+    missing = np.isnan(x)
+    if missing.any():
+        x = np.where(missing, np.nanmean(np.where(missing.all(1)[:, None], 0.0, x), 1)[:, None], x)
+    x = x - x.mean(axis=1, keepdims=True)
+    total = np.zeros((len(x), x.shape[1] + 1))
+    np.cumsum(x, axis=1, out=total[:, 1:])
+    average = (total[:, period:] - total[:, :-period]) / period
+    left = x[:, period // 2 : period // 2 + average.shape[1]] - average
+    before, after = left[:, :-period], left[:, period:]
+    scale = np.sqrt((before * before).sum(axis=1) * (after * after).sum(axis=1))
+    product = (before * after).sum(axis=1)
+    found = np.divide(product, scale, out=np.zeros_like(scale), where=scale > 0)
     return float(np.median(found))
 
 

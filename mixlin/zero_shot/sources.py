@@ -17,6 +17,7 @@ from ..windows import Container, is_many, is_pandas, read_values, refuse_stacked
 
 Float64Array = npt.NDArray[np.float64]
 
+
 @dataclass(frozen=True, eq=False)
 class WideSource:
     """An array, a pandas Series, or a frame with one column per channel.
