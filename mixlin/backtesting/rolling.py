@@ -39,12 +39,12 @@ def rolling_backtest(
 
     As in use: at every origin the model knows the rows before it and forecasts those after it.
 
-    The exact linear forecasters are not fitted anew: a row that enters the fit, or leaves it, changes
-    the second moments of the windows by a matrix of low rank, and what remains is a solve. Forecasts
-    are those of independent fits, up to rounding, with all that these find out from their rows
-    (scales, periods, half-lives). Half-lives that are a share of a growing number of rows, and
-    transforms, change all windows at every origin; the sums are made anew then, which takes a
-    few times as long. :class:`~mixlin.AutoLinearForecaster` searches on the rows of the first
+    The exact linear forecasters are not fitted anew: a row that enters the fit, or leaves it,
+    changes the second moments of the windows by a matrix of low rank, and what remains is a solve.
+    Forecasts are those of independent fits up to rounding, with all that these find out from
+    their rows (scales, periods, half-lives). Half-lives that are a share of a growing number of
+    rows, and transforms, change all windows at every origin; the sums are made anew then, which takes
+    a few times as long. :class:`~mixlin.AutoLinearForecaster` searches on the rows of the first
     fit and keeps its choices, as its ``update`` does. Any other model is cloned and fitted at every
     origin.
 
@@ -65,8 +65,8 @@ def rolling_backtest(
         Newest rows that a fit sees; the oldest are taken out as new ones come in. By default a
         fit sees all rows before its origin.
     refit : bool or int, default=True
-        False fits at the first origin alone, k at every k-th origin; in between, forecasts are those
-        of the last fit from the newest rows.
+        False fits at the first origin alone, k at every k-th origin; in between, the last fit
+        forecasts from the newest rows.
     search_every : int, optional
         Origins after which :class:`~mixlin.AutoLinearForecaster` searches again, a multiple of
         those between fits.
@@ -270,5 +270,3 @@ def _mean(values: Float64Array, axes: tuple[int, ...]) -> Any:
     seen = np.isfinite(values)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(seen, values, 0.0).sum(axis=axes) / seen.sum(axis=axes)
-
-
