@@ -184,7 +184,8 @@ def scaling(plot: Path | None) -> None:
         others = ", ".join(f"{k} = {v:,}" for k, v in BASE.items() if k != name)
         axis.set_xlabel(f"{WHAT[name]} {name}")
         axis.set_title(others, fontsize=7)
-        axis.legend(frameon=False)
+        axis.xaxis.set_minor_formatter("")
+        axis.legend(frameon=False, loc="upper left")
     axes[0].set_ylabel("seconds of an exact fit")
     figure.savefig(plot, dpi=120)
 

@@ -11,22 +11,25 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .base import BaseForecaster, Training, series_ordinal, window_weights
+from .base import BaseForecaster, ExogForecaster, Training, series_ordinal, window_weights
 from .calendar_terms import CalendarTerms, wave_frequencies
 from .mixture import FixedPlan, Mixture
 from .normalization import REVIN_EPS, named_normalization
 from .panels import learn_panel, panel_plan, standardized, standardized_plan
 from .persistence import register_record
+from .regressor_fits import learn_regressors, refuse_beside
 from .solvers import (
     DenseSums,
     ExactSolver,
     LinearProblem,
+    RegressorProblem,
     SeasonalPrior,
     SeriesSums,
     WindowSums,
     decay_of,
     prior_features,
     solve_linear,
+    solve_with_regressors,
 )
 from .transforms import ChannelTransform
 
@@ -134,7 +137,7 @@ def faded(weight: Float64Array | None, n_windows: int, decay: float) -> Float64A
     return age if weight is None else age * weight
 
 
-class SingleExpertForecaster(BaseForecaster):
+class SingleExpertForecaster(ExogForecaster):
     """A forecaster whose plan holds one linear expert: its coefficients on the raw window."""
 
     individual: bool | str = False
@@ -197,7 +200,7 @@ class ExactLinearForecaster(SingleExpertForecaster):
         "solver": [ExactSolver, None],
     }
 
-    _not_saved = ("_sums", "_statistics", "_seasons")
+    _not_saved = ("_sums", "_statistics", "_seasons", "_regressors")
     _reads_panels = True
 
     alpha: float
@@ -258,7 +261,7 @@ class ExactLinearForecaster(SingleExpertForecaster):
         index = training.indexes[0] if training.indexes else None
         freq = None if index is None else index.freq
         periods = ()
-        if prior is not None or solver.calendar or solver.transform:
+        if prior is not None or solver.calendar or solver.transform or training.exog is not None:
             periods = (prior or SeasonalPrior()).periods(training.series, freq)
         transform = None
         if solver.transform is not None:
@@ -292,7 +295,7 @@ class ExactLinearForecaster(SingleExpertForecaster):
                 "needs other sums. Call fit to start anew."
             )
 
-    def update(self, X: Any, *, timestamps: Any = None) -> ExactLinearForecaster:
+    def update(self, X: Any, *, timestamps: Any = None, exog: Any = None) -> ExactLinearForecaster:
         """Learn from rows that continue the training series, exactly as if all had been given.
 
         As :meth:`partial_fit` on a series that was fitted, which it insists on: sums are added to
@@ -305,6 +308,8 @@ class ExactLinearForecaster(SingleExpertForecaster):
         X : array-like of shape (n_rows,) or (n_rows, n_channels), Series or DataFrame
             One row is enough.
         timestamps : array-like of shape (n_rows,), optional
+        exog : array-like of shape (n_rows, n_regressors), optional
+            Where the model was fitted with regressors.
 
         Returns
         -------
@@ -334,7 +339,7 @@ class ExactLinearForecaster(SingleExpertForecaster):
                 f"update adds rows to the series that a {type(self).__name__} was fitted on; this "
                 f"one is {was}. Call fit on a series, or partial_fit."
             )
-        self.partial_fit(X, timestamps=timestamps)
+        self.partial_fit(X, timestamps=timestamps, exog=exog)
         return self
 
     def _learn(self, training: Training, *, update: bool) -> dict[str, Any]:
@@ -344,11 +349,12 @@ class ExactLinearForecaster(SingleExpertForecaster):
             return learn_panel(self, training, ChannelStatistics, update=update)
         own_scales = None
         if self.scale == "series":
+            refuse_beside(training, scale=self.scale)
             training, own_scales = standardized(training, solver)
         if update:
             statistics, seasons = copy.deepcopy(self._statistics), self._seasons
             kept = self._sums
-            sums = kept.copied() if isinstance(kept, SeriesSums) else copy.deepcopy(kept)
+            sums: Any = kept.copied() if isinstance(kept, SeriesSums) else copy.deepcopy(kept)
         else:
             sums, statistics = None, None
             seasons = self._find_seasons(training, solver)
@@ -372,8 +378,15 @@ class ExactLinearForecaster(SingleExpertForecaster):
                 statistics.add(values, seen)
             sums = self._add_series(sums, statistics, training, seasons)
         self._check_taught(sums)
-        plan = self._solve(sums, statistics, seasons, series=training.series is not None)
         state = {"_sums": sums, "_statistics": statistics, "_seasons": seasons}
+        beside = None
+        if training.exog is not None:
+            before = self._regressors if update else None
+            state["_regressors"] = learnt = learn_regressors(before, training, sums)
+            beside = learnt.problem(seasons.periods, L)
+        plan = self._solve(
+            sums, statistics, seasons, series=training.series is not None, regressors=beside
+        )
         if own_scales is None:
             return {"plan_": plan, **state}
         return {"plan_": standardized_plan(plan), "_own_scales": own_scales, **state}
@@ -411,7 +424,7 @@ class ExactLinearForecaster(SingleExpertForecaster):
         if self._normalization_name() != "revin":
             return None
         # relative to the channel: free of units
-        return np.maximum(REVIN_EPS * statistics.variance(), np.finfo(np.float64).tiny)
+        return np.asarray(np.maximum(REVIN_EPS * statistics.variance(), np.finfo(float).tiny))
 
     def _add_series(
         self,
@@ -464,6 +477,7 @@ class ExactLinearForecaster(SingleExpertForecaster):
         *,
         series: bool,
         panel: bool = False,
+        regressors: RegressorProblem | None = None,
     ) -> FixedPlan:
         L, H, C = sums.lookback, sums.horizon, sums.n_channels
         scaled = self.scale in ("std", "series") or (self.scale == "auto" and series)
@@ -483,23 +497,25 @@ class ExactLinearForecaster(SingleExpertForecaster):
         prior, features = self._seasonal_prior, None
         if prior is not None:
             features = prior_features(L, H, prior.kept_periods(seasons.periods, L))
-        solution = solve_linear(
-            sums,
-            LinearProblem(
-                functional=normalization.functional(L),
-                level=level,
-                scale=scale,
-                active=(deviation > 0) | (not scaled) | (not series),
-                alpha=float(self.alpha),
-                fit_intercept=self.fit_intercept,
-                individual=self.individual,
-                pooling=solver.pooling,
-                metric=self._metric(L),
-                prior=self._prior(L, H, C),
-                features=features,
-                kappa=np.inf if prior is None else float(prior.kappa),
-            ),
+        problem = LinearProblem(
+            functional=normalization.functional(L),
+            level=level,
+            scale=scale,
+            active=(deviation > 0) | (not scaled) | (not series),
+            alpha=float(self.alpha),
+            fit_intercept=self.fit_intercept,
+            individual=self.individual,
+            pooling=solver.pooling,
+            metric=self._metric(L),
+            prior=self._prior(L, H, C),
+            features=features,
+            kappa=np.inf if prior is None else float(prior.kappa),
         )
+        if regressors is None:
+            solution = solve_linear(sums, problem)
+        else:
+            assert isinstance(sums, SeriesSums)
+            solution = solve_with_regressors(sums, problem, regressors)
         # a channel around zero is measured from zero: nothing to gain, a pass over windows to save
         reference = np.where(np.abs(sums.level) > deviation, sums.level, 0.0)
         bias = solution.bias
@@ -524,6 +540,7 @@ class ExactLinearForecaster(SingleExpertForecaster):
             fixed=mixture,
             calendar=calendar,
             transform=seasons.transform,
+            regressors=solution.regressors,
         )
         if panel:
             return panel_plan(plan, solution, level, deviation, scaled=scaled)

@@ -34,6 +34,7 @@ from .experts import (
 from .layers import Block, Layer
 from .mixture import FixedPlan, LearnedPlan, Mixture, PriorPlan, Rollout, RolloutPlan
 from .normalization import Normalization
+from .regressors import Regressors
 from .routing import Evidence, Gate, Router, router_from_config
 from .timestamps import TimeIndex
 from .transforms import ChannelTransform
@@ -93,6 +94,7 @@ for _record in (
     PriorExpert,
     PriorPlan,
     RandomWalk,
+    Regressors,
     Rollout,
     RolloutPlan,
     SpectralWeights,

@@ -378,6 +378,46 @@ def test_a_random_walk_is_forecast_by_its_last_value():
     assert ours.mean() < 1.03 * last.mean()
 
 
+def test_long_frames_share_weights_with_series_that_were_not_seen(tmp_path):
+    pd = pytest.importorskip("pandas")
+    index = pd.date_range("2024-01-01", periods=700, freq="h")
+    wide = pd.DataFrame(daily(700, 4), index=index, columns=list("abcd"))
+    long = wide.reset_index(names="ds").melt("ds", var_name="unique_id", value_name="y")
+    short = ~((long["unique_id"] == "d") & (long["ds"] < index[450]))
+    long.loc[long["unique_id"] == "b", "y"] *= 1000.0
+    model = few().fit(long[short])
+    found = model.predict()
+    assert len(found) == 4 * 12
+    assert model.periods_ == (24,)
+    new = long[long["unique_id"] == "b"].assign(unique_id="new")
+    unseen = model.predict(new)["forecast"].to_numpy()
+    known = model.predict(long[long["unique_id"] == "b"])["forecast"].to_numpy()
+    assert np.abs(unseen - known).max() < 1000.0  # a part of the spread of the series
+    shared = few(shared=True).fit(long[short])
+    assert np.allclose(
+        shared.predict(new)["forecast"],
+        shared.predict(long[long["unique_id"] == "b"])["forecast"],
+    )
+    model.save(tmp_path / "panel.safetensors")
+    assert load(tmp_path / "panel.safetensors").predict().equals(found)
+    assert model.score(long) > 0.5
+    with pytest.raises(ValueError, match="fitted anew"):
+        later = long.assign(ds=long["ds"] + pd.Timedelta(700, "h"))
+        model.update(later)
+
+
+def test_a_panel_is_the_wide_frame_where_both_have_the_same_rows():
+    pd = pytest.importorskip("pandas")
+    index = pd.date_range("2024-01-01", periods=600, freq="h")
+    wide = pd.DataFrame(daily(600, 3), index=index, columns=list("abc"))
+    long = wide.reset_index(names="ds").melt("ds", var_name="unique_id", value_name="y")
+    search = clone(FEW).set_params(calendar=0, transform=None)
+    base = AutoLinearForecaster((24, 48), 12, solver=search)
+    one, other = clone(base).fit(wide), clone(base).fit(long)
+    assert np.allclose(one.weights_of_groups_, other.weights_of_groups_, atol=1e-9)
+    assert np.allclose(one.predict().to_numpy().T.ravel(), other.predict()["forecast"], atol=1e-9)
+
+
 @pytest.mark.data("ETTh1")
 def test_the_recipe_on_etth1(data_home):
     search = ExactSearch()  # the settings of the first trials, written down in full

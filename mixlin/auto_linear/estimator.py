@@ -17,6 +17,7 @@ from ..backends import Backend
 from ..base import BaseForecaster, Training, read_training, series_ordinal
 from ..calendar_terms import wave_frequencies
 from ..linear import SingleExpertForecaster
+from ..mixture import FixedPlan, PanelPlan
 from ..persistence import register_record
 from ..solvers import ExactSearch, SeasonalPrior, SeriesSums, single_threaded
 from ..solvers.exact_search import default_lookbacks, keeps_calendar
@@ -106,6 +107,9 @@ class AutoLinearForecaster(SingleExpertForecaster):
 
     Notes
     -----
+    Of a long frame (unique_id, ds, y) every series is a channel with its own scale; series that
+    were not learnt from get the shared weights. It has no calendar terms and no transforms.
+
     Windows (``y`` given) come in any order, so nothing is held out by a share: penalties are chosen
     by generalized cross-validation, without forgetting, calendar and transform, and with a season
     only if the prior names it. An integer ``validation`` holds the last windows out.
@@ -134,6 +138,7 @@ class AutoLinearForecaster(SingleExpertForecaster):
     }
 
     _not_saved = ("_groups",)
+    _reads_panels = True
     _takes_timestamps = True  # where there are any
     _holds_out = True
 
@@ -287,6 +292,10 @@ class AutoLinearForecaster(SingleExpertForecaster):
             probe, X, None, None, timestamps, update=True, new_series=False
         )
         assert training.series is not None
+        if training.panel is not None:
+            raise ValueError(
+                "update is for one series; a model of a long frame is fitted anew. Call fit."
+            )
         rows = training.series[0]
         if self.plan_.transform is not None:  # type: ignore[attr-defined]
             rows = self.plan_.transform.forward(rows)  # type: ignore[attr-defined]
@@ -315,7 +324,9 @@ class AutoLinearForecaster(SingleExpertForecaster):
             plan = replace(plan, n_channels=channels)
             return {"plan_": plan, "_groups": None, **_results(found, self._periods_given(prior))}
         assert training.series is not None
-        series, weight = training.series, training.weight
+        series, weight, panel = training.series, training.weight, training.panel
+        if panel is not None and weight is not None:
+            weight = [np.full(len(v), w) for v, w in zip(series, weight, strict=True)]
         horizon, lengths = training.horizon, tuple(len(v) for v in training.series)
         folds = make_folds(lengths, self.validation, horizon)
         stops = folds[-1].stop
@@ -323,13 +334,18 @@ class AutoLinearForecaster(SingleExpertForecaster):
         index = training.indexes[0] if training.indexes else None
         periods = (prior or SeasonalPrior()).periods(known, None if index is None else index.freq)
         transform = None
-        if options.transform is not None:
+        if options.transform is not None and panel is None:
             transform = ChannelTransform.fit(known, options.transform, min(periods, default=1))
             transform = transform if transform.changed.any() else None
         if transform is not None:
             series = [transform.forward(values) for values in series]
         data = SearchSeries(
-            series, weight, *self._calendar_of(training, periods, max(stops)), periods, horizon
+            series,
+            weight,
+            *self._calendar_of(training, periods, max(stops)),
+            periods,
+            horizon,
+            None if panel is None else panel.channels,
         )
         seasons = tuple(p for p in periods if 2 * p <= max(stops))
         wanted = self._given_lookbacks or [*default_lookbacks(max(stops), horizon, seasons)]
@@ -371,6 +387,13 @@ class AutoLinearForecaster(SingleExpertForecaster):
             state.update(self._solved(groups))
             plan = state["plan_"]
         longest = plan.lookback
+        if panel is not None:
+            context = np.full((longest, len(series)), np.nan)
+            for values, c in zip(series, panel.channels, strict=True):
+                tail = values[-longest:, 0]
+                context[longest - len(tail) :, c] = tail
+            plan = panel_plan_of(plan, state, scaled(data.statistics(stops))[0])
+            return {**state, "plan_": plan, "lookback_": longest, "context_": context}
         tails = [np.array(v[-longest:], dtype=np.float64) for v in training.series]
         return {
             **state,
@@ -415,7 +438,9 @@ class AutoLinearForecaster(SingleExpertForecaster):
         frequencies = wave_frequencies(kept, self._search_options.calendar)
         uneven = training.weight is not None and any(np.ptp(w) > 0 for w in training.weight)
         indexes = training.indexes
-        if uneven or not len(frequencies) or not indexes or any(i is None for i in indexes):
+        if training.panel is not None or uneven or not len(frequencies):
+            return None, np.empty(0)
+        if not indexes or any(i is None for i in indexes):
             return None, np.empty(0)
         assert training.series is not None
         try:
@@ -463,6 +488,32 @@ def _results(found: Found, periods: tuple[int, ...]) -> dict[str, Any]:
         "periods_": periods,
         **_parts(found.solution),
     }
+
+
+def panel_plan_of(plan: FixedPlan, state: dict[str, Any], scale: Float64Array) -> PanelPlan:
+    """Return the plan that also forecasts series of a long frame which were not learnt from.
+
+    Parameters
+    ----------
+    plan : FixedPlan
+        Of those that were.
+    state : dict
+        With ``prior_coef_`` and ``shared_coef_``.
+    scale : array of shape (n_series,)
+    """
+    shared = np.asarray(state["shared_coef_"] + state["prior_coef_"])
+    if shared.ndim == 3:  # priors of their own: their mean
+        shared = shared.mean(axis=0)
+    mixture = replace(plan.mixture(), weights=np.ascontiguousarray(shared.T)[None, None])
+    return PanelPlan(
+        plan.lookback,
+        plan.horizon,
+        plan.n_channels,
+        residual=plan.residual,
+        fixed=plan.fixed,
+        shared=mixture,
+        scale=scale,
+    )
 
 
 def _named(group: Group, choice: Choice) -> dict[str, Any]:

@@ -12,17 +12,21 @@ import numpy.typing as npt
 from ..base import window_weights
 from ..linear import ChannelStatistics, faded
 from ..normalization import named_normalization
+from ..regressors import Regressors
 from ..solvers import (
     DenseSums,
     LinearProblem,
     LinearSolution,
+    RegressorProblem,
     SeasonalPrior,
     SeriesSums,
     WindowSums,
     decay_of,
     prior_features,
     solve_linear,
+    solve_with_regressors,
 )
+from ..solvers.panel_sums import add_series
 from ..solvers.search import GroupLosses, GroupSearch, SearchGrid
 from ..solvers.seasonal_prior import PriorFeatures
 
@@ -73,6 +77,10 @@ class SearchSeries:
     frequencies : array of shape (F,)
     periods : tuple of int
     horizon : int
+    channels : array of shape (n_series,), optional
+        Of a long frame, each of whose series is a channel by itself.
+    exog : list of array of shape (T, K), optional
+        Regressors; where one is missing, so are the series.
     """
 
     series: list[npt.NDArray[np.floating]]
@@ -81,15 +89,21 @@ class SearchSeries:
     frequencies: Float64Array
     periods: tuple[int, ...]
     horizon: int
+    channels: npt.NDArray[np.intp] | None = None
+    exog: list[Float64Array] | None = None
 
     @property
     def n_channels(self) -> int:
         """Number of channels."""
-        return int(self.series[0].shape[1])
+        return int(self.series[0].shape[1]) if self.channels is None else len(self.series)
 
     def statistics(self, stops: Sequence[int]) -> ChannelStatistics:
         """Return mean and deviation of the rows before ``stops``."""
         out = ChannelStatistics(self.n_channels)
+        if self.channels is not None:
+            rows = [values[:stop] for values, stop in zip(self.series, stops, strict=True)]
+            add_series(out, rows, self.channels)
+            return out
         for i, (values, stop) in enumerate(zip(self.series, stops, strict=True)):
             out.add(values[:stop], None if self.weight is None else self.weight[i][:stop])
         return out
@@ -118,7 +132,8 @@ class SearchSeries:
         for i, values in enumerate(self.series):
             at = None if self.first is None else self.first[i] + begins[i]
             each = 1.0 if self.weight is None else float(self.weight[i][0])
-            out.add(values[begins[i] : ends[i]], each, at=at)
+            own = None if self.channels is None else self.channels[i : i + 1]
+            out.add(values[begins[i] : ends[i]], each, at=at, channels=own)
         return out
 
     def _dense_sums(
@@ -210,6 +225,7 @@ def solve_group(
     scale: Float64Array,
     active: npt.NDArray[np.bool_],
     features: PriorFeatures | None,
+    regressors: RegressorProblem | None = None,
 ) -> LinearSolution:
     """Solve a group with the penalties that were chosen.
 
@@ -220,26 +236,28 @@ def solve_group(
     sums : WindowSums
     scale, active : array of shape (C,)
     features : PriorFeatures or None
+    regressors : RegressorProblem, optional
 
     Returns
     -------
     LinearSolution
     """
-    return solve_linear(
-        sums,
-        LinearProblem(
-            functional=group.functional(),
-            level=sums.level,
-            scale=scale,
-            active=active,
-            alpha=choice.alpha,
-            fit_intercept=False,
-            individual="partial" if np.isfinite(choice.beta) else False,
-            pooling=choice.beta,
-            features=features,
-            kappa=choice.kappa,
-        ),
+    problem = LinearProblem(
+        functional=group.functional(),
+        level=sums.level,
+        scale=scale,
+        active=active,
+        alpha=choice.alpha,
+        fit_intercept=False,
+        individual="partial" if np.isfinite(choice.beta) else False,
+        pooling=choice.beta,
+        features=features,
+        kappa=choice.kappa,
     )
+    if regressors is None:
+        return solve_linear(sums, problem)
+    assert isinstance(sums, SeriesSums)
+    return solve_with_regressors(sums, problem, regressors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,12 +272,14 @@ class AveragedSolution:
         What the weights are made of: the prior, and what all channels have on top of it; the rest
         are channels' own corrections.
     calendar : array of shape (C, 2 F, horizon), or None
+    regressors : Regressors, or None
     """
 
     weights: Float64Array
     prior: Float64Array
     common: Float64Array
     calendar: Float64Array | None
+    regressors: Regressors | None = None
 
 
 def averaged(
@@ -292,7 +312,9 @@ def averaged(
             total[name] = total[name] + share * padded
         if found.calendar is not None:
             calendar = share * found.calendar + (0.0 if calendar is None else calendar)
-    return AveragedSolution(calendar=calendar, **total)
+    parts = [found.regressors for found in solutions if found.regressors is not None]
+    regressors = Regressors.averaged(parts, shares) if parts else None
+    return AveragedSolution(calendar=calendar, regressors=regressors, **total)
 
 
 def held_out_squares(

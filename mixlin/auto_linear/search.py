@@ -15,7 +15,14 @@ from ..calendar_terms import CalendarTerms
 from ..linear import ChannelStatistics
 from ..mixture import FixedPlan, KnownInputs, Mixture
 from ..normalization import Normalization
-from ..solvers import ExactSearch, LinearSolution, SeasonalPrior, WindowSums, single_threaded
+from ..solvers import (
+    ExactSearch,
+    LinearSolution,
+    SeasonalPrior,
+    SeriesSums,
+    WindowSums,
+    single_threaded,
+)
 from ..solvers.search import GroupLosses, SearchGrid
 from ..transforms import ChannelTransform
 from .folds import Fold
@@ -32,6 +39,7 @@ from .groups import (
     scaled,
     solve_group,
 )
+from .regressors import added_squares, exog_statistics, exog_sums, regressor_problem
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -151,10 +159,15 @@ class Search:
                 ]
             )
         shares = soft_shares(errors, options.temperature)
+        if data.exog is not None:
+            solutions = self._with_regressors(groups, chosen, statistics[-1].mean)
         solution = averaged(groups, solutions, shares)
         longest = Group(max(g.lookback for g in groups), None, "last")
         sums = self._held_out(longest, self.folds[-1], statistics[-1].mean)
         residual = held_out_squares(solution, sums, data.frequencies)
+        if solution.regressors is not None:
+            added = self._added_by_regressors(solution, longest, sums)
+            residual = np.maximum(residual + added, 0.0)
         unknown = sums.n_windows == 0
         if unknown.any() and not unknown.all():  # no windows of their own: those of the others
             relative = (residual[~unknown] / scale[~unknown, None] ** 2).mean(axis=0)
@@ -185,6 +198,38 @@ class Search:
         scale, active = scales[-1]
         solution = solve_group(group, best, training, scale, active, features)
         return _Judged(group, candidates, best, solution)
+
+    def _with_regressors(
+        self, groups: list[Group], chosen: list[Choice], level: Float64Array
+    ) -> list[LinearSolution]:
+        """Solve the groups again on the last fold, jointly with the regressors."""
+        data, stops = self.data, self.folds[-1].stop
+        statistics = exog_statistics(data, stops)
+        scale, active = scaled(data.statistics(stops))
+        return [
+            solve_group(
+                group,
+                choice,
+                data.sums(group, level, [0] * len(stops), stops),
+                scale,
+                active,
+                self._features(group),
+                regressor_problem(data, group, level, statistics, stops),
+            )
+            for group, choice in zip(groups, chosen, strict=True)
+        ]
+
+    def _added_by_regressors(
+        self, solution: AveragedSolution, group: Group, sums: WindowSums
+    ) -> Float64Array:
+        """Return what regressors add to the mean squared errors on held-out windows."""
+        fold, regressors = self.folds[-1], solution.regressors
+        assert regressors is not None
+        assert isinstance(sums, SeriesSums)
+        begins = [max(0, first - group.lookback) for first in fold.first]
+        exog = exog_sums(self.data, group, sums.level, regressors.center, begins, fold.last)
+        added = added_squares(solution, sums, regressors, exog)
+        return np.asarray(added / np.maximum(sums.n_windows, 1.0)[:, None])
 
     def _features(self, group: Group) -> Any:
         return features_of(group, self.prior, self.data.periods, self.data.horizon)
@@ -317,4 +362,5 @@ def make_plan(
         fixed=mixture,
         calendar=calendar,
         transform=transform,
+        regressors=solution.regressors,
     )

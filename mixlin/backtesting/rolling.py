@@ -43,10 +43,11 @@ def rolling_backtest(
     changes the second moments of the windows by a matrix of low rank, and what remains is a solve.
     Forecasts are those of independent fits up to rounding, with all that these find out from
     their rows (scales, periods, half-lives). Half-lives that are a share of a growing number of
-    rows, and transforms, change all windows at every origin; the sums are made anew then, which takes
-    a few times as long. :class:`~mixlin.AutoLinearForecaster` searches on the rows of the first
-    fit and keeps its choices, as its ``update`` does. Any other model is cloned and fitted at every
-    origin.
+    rows, and transforms, change all windows at every origin; the sums are made anew then, which
+    takes a few times as long.
+
+    :class:`~mixlin.AutoLinearForecaster` searches on the rows of the first fit and keeps its
+    choices, as its ``update`` does. Any other model is cloned and fitted at every origin.
 
     Parameters
     ----------
@@ -117,13 +118,10 @@ def rolling_backtest(
     """
     began = time.perf_counter()
     horizon = _horizon_of(model)
-    for name, value in (("initial", initial), ("step", step)):
-        _check_whole(name, value)
-    for name, value in (
-        ("n_origins", n_origins),
-        ("window", window),
-        ("search_every", search_every),
-    ):
+    _check_whole("initial", initial)
+    _check_whole("step", step)
+    given = {"n_origins": n_origins, "window": window, "search_every": search_every}
+    for name, value in given.items():
         if value is not None:
             _check_whole(name, value)
     series = _one_series(model, X, timestamps)
@@ -244,7 +242,7 @@ def _fits_every(refit: Any, n_origins: int) -> int:
     """Return the number of origins from a fit to the next."""
     if isinstance(refit, (bool, np.bool_)):
         return 1 if refit else n_origins
-    if isinstance(refit, (Integral, np.integer)) and refit >= 1:
+    if isinstance(refit, (Integral, np.integer)) and int(refit) >= 1:
         return min(int(refit), n_origins)
     raise ValueError(
         "refit must be True, False or the number of origins from a fit to the next, at least 1; "

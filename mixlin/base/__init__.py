@@ -1,5 +1,6 @@
 """The contract of every forecaster: containers in, the fitted plan applied, containers out."""
 
+from .exog_forecaster import ExogForecaster
 from .forecaster import BaseForecaster
 from .registry import FORECASTERS, load
 from .series import Series, window_weights
@@ -10,6 +11,7 @@ __all__ = [
     "DEFAULT_LOOKBACK",
     "FORECASTERS",
     "BaseForecaster",
+    "ExogForecaster",
     "Series",
     "Training",
     "load",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,11 @@ import numpy.typing as npt
 from ..mixture import KnownInputs
 from ..timestamps import TimeIndex, fill_gaps, read_index, read_timestamps
 from ..windows import is_many, is_pandas, read_values, refuse_text
-from .contexts import Request
 from .series import Float64Array, Series
 from .training import Training, trained_index
+
+if TYPE_CHECKING:
+    from .contexts import Request
 
 
 def read_training_exog(

@@ -21,6 +21,7 @@ from ..long_frames import is_long_frame
 from ..mixture import FixedPlan, KnownInputs, Mixture, PlacedWindows, Plan
 from ..persistence import write_record
 from .contexts import Request, contain, read_request
+from .exog import read_training_exog
 from .panel_requests import panel_interval, score_panel, scored_panel
 from .panels import read_panel_training
 from .registry import FORECASTERS
@@ -172,7 +173,10 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
             If the data can't be used; the estimator is left as it was.
         """
         self._validate_params()
-        state = self._fit_state(X, y, sample_weight, timestamps, update=False)
+        return self._refitted(self._fit_state(X, y, sample_weight, timestamps, update=False))
+
+    def _refitted(self, state: dict[str, Any]) -> Any:
+        """Take a fitted state in place of the one before."""
         for name in vars(self).get("_state", ()):
             delattr(self, name)
         self.__dict__.update(state, _state=tuple(state))
@@ -212,12 +216,23 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         ValueError
             If the data do not fit to what was learnt before; the estimator is left as it was.
         """
+        return self._updated(X, y, sample_weight, timestamps, new_series)
+
+    def _updated(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        timestamps: Any,
+        new_series: bool,
+        exog: Any = None,
+    ) -> Any:
         self._validate_params()
         known = "plan_" in vars(self)
         if known:
             self._check_updatable()
         state = self._fit_state(
-            X, y, sample_weight, timestamps, update=known, new_series=new_series
+            X, y, sample_weight, timestamps, update=known, new_series=new_series, exog=exog
         )
         names = {**dict.fromkeys(vars(self).get("_state", ())), **state}
         self.__dict__.update(state, _state=tuple(names))
@@ -232,6 +247,7 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         *,
         update: bool,
         new_series: bool = False,
+        exog: Any = None,
     ) -> dict[str, Any]:
         """Validate and learn into a dict; ``self`` is only read."""
         resolve(self.backend)
@@ -241,7 +257,8 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         training, state = read(
             probe, X, y, sample_weight, timestamps, update=update, new_series=new_series
         )
-        return {**state, **self._learn(training, update=update)}
+        training, beside = read_training_exog(probe, training, X, exog, timestamps, update=update)
+        return {**state, **beside, **self._learn(training, update=update)}
 
     # -- forecasting -----------------------------------------------------------------------
 
@@ -274,7 +291,10 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         ValueError
             If the context is too short, holds missing values, or has other channels.
         """
-        request = read_request(self, X, timestamps)
+        return self._predicted(read_request(self, X, timestamps), horizon)
+
+    def _predicted(self, request: Request, horizon: int | None) -> Any:
+        """Forecast a request, into what it leaves in."""
         dtype = request.windows.dtype
         forecast = self._forecast(
             request.windows, horizon, dtype, request.stamps, request.known, plan=request.plan
@@ -336,9 +356,7 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
             As :meth:`predict` with a last axis (lower, upper); frames have columns
             (channel, quantile), long ones "forecast", "lower" and "upper".
         """
-        if not isinstance(coverage, (int, float, np.floating)) or not 0 < coverage < 1:
-            raise ValueError(f"coverage must be a number between 0 and 1; got {coverage!r}.")
-        levels = [round((1 - coverage) / 2, 12), round((1 + coverage) / 2, 12)]
+        levels = check_coverage(coverage)
         if vars(self).get("mode_") == "panel":
             levels.insert(1, 0.5)
             found = self.predict_quantiles(X, levels, horizon=horizon, timestamps=timestamps)
@@ -497,6 +515,29 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
             "state": state,
         }
         write_record(record, path, _version())
+
+
+def check_coverage(coverage: Any) -> list[float]:
+    """Return the levels of a central interval.
+
+    Parameters
+    ----------
+    coverage : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    list of float
+        Lower and upper.
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+    """
+    if not isinstance(coverage, (int, float, np.floating)) or not 0 < coverage < 1:
+        raise ValueError(f"coverage must be a number between 0 and 1; got {coverage!r}.")
+    return [round((1 - coverage) / 2, 12), round((1 + coverage) / 2, 12)]
 
 
 def _version() -> str:

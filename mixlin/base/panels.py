@@ -13,7 +13,7 @@ from ..mixture import PanelPlan, StandardizedPlan
 from ..persistence import register_record
 from ..timestamps import TimeIndex, read_index
 from ..windows import too_short
-from .training import DEFAULT_LOOKBACK, Training
+from .training import Training
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -258,18 +258,19 @@ def read_panel_training(
         panel = Panel.of(ids, dtype, steps, length)
     else:
         channels, gaps, panel = _continued(before, ids, read, counts)
-    lookback = probe.lookback
-    if lookback is None:
-        shortest = max(1, min(DEFAULT_LOOKBACK, int(counts.min()) // 3))
-        lookback = probe.lookback_ if update else shortest
+    if update:
+        lookback = probe.lookback_ if probe.lookback is None else probe.lookback
+        needed = lookback
+    else:
+        lookback, needed = probe._lookbacks_read(counts.tolist())
     horizon = probe.horizon
     if update and (lookback, horizon) != (probe.lookback_, probe.horizon_):
         raise ValueError(
             f"partial_fit got lookback and horizon {(lookback, horizon)}; learnt before with "
             f"{(probe.lookback_, probe.horizon_)}. Call fit to start anew."
         )
-    if not update and counts.max() < lookback + horizon:
-        raise too_short(lookback, horizon, int(counts.max()))
+    if not update and counts.max() < needed + horizon:
+        raise too_short(needed, horizon, int(counts.max()))
     context = np.full((lookback, panel.n_series), np.nan)
     if before is not None:
         context[:, : before.n_series] = probe.context_

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..mixture import KnownInputs
 from ..windows import is_many
+from .exog import read_scored_exog, refuse_exog
 from .fingerprint import starts_inside
 from .own_scales import plan_of_windows
 from .series import Float64Array, FloatArray, Series, read_series, row_weights, window_weights
@@ -49,14 +50,14 @@ def r2(
 
 
 def scored_windows(
-    estimator: Any, X: Any, y: Any, sample_weight: Any, timestamps: Any
+    estimator: Any, X: Any, y: Any, sample_weight: Any, timestamps: Any, exog: Any = None
 ) -> tuple[FloatArray, FloatArray, Float64Array | None]:
     """Forecast every window that ``score`` counts.
 
     Parameters
     ----------
     estimator : BaseForecaster
-    X, y, sample_weight, timestamps
+    X, y, sample_weight, timestamps, exog
         As in ``score``.
 
     Returns
@@ -77,6 +78,7 @@ def scored_windows(
             f"this {type(estimator).__name__} was fitted on {estimator.mode_}; score takes {wants}."
         )
     if y is not None:
+        refuse_exog(estimator, exog=exog)
         y = check_array(y, ensure_2d=False, allow_nd=True, input_name="y", dtype="numeric")
         weight = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         forecast = estimator.predict(X, timestamps=timestamps)
@@ -85,15 +87,16 @@ def scored_windows(
                 f"y must have the shape of the forecasts, {forecast.shape}; got {y.shape}."
             )
         return y, forecast, weight
-    return _scored_series(estimator, X, sample_weight, timestamps)
+    return _scored_series(estimator, X, sample_weight, timestamps, exog)
 
 
 def _scored_series(
-    estimator: Any, X: Any, sample_weight: Any, timestamps: Any
+    estimator: Any, X: Any, sample_weight: Any, timestamps: Any, exog: Any
 ) -> tuple[FloatArray, FloatArray, Float64Array | None]:
     many = is_many(X)
     series = read_series(estimator, X, timestamps, reset=False, like=trained_index(estimator))
     weights = None if sample_weight is None else row_weights(sample_weight, series, many)
+    regressors = read_scored_exog(estimator, X, timestamps, exog, len(series))
     lookback, H = estimator.lookback_, estimator.horizon_
     targets, forecasts, shares = [], [], []
     for i, item in enumerate(series):
@@ -110,7 +113,12 @@ def _scored_series(
                 "longer series."
             )
         both = np.lib.stride_tricks.sliding_window_view(values, L + H, axis=0)
-        missing = np.asarray(np.isnan(values).any(axis=1))
+        missing, beside = np.asarray(np.isnan(values).any(axis=1)), None
+        if regressors is not None:
+            u = regressors[i]
+            u = np.concatenate([estimator._exog_tails[-1], u]) if glued else u
+            missing |= np.isnan(u).any(axis=1)
+            beside = np.lib.stride_tricks.sliding_window_view(u, L + H, axis=0)
         if estimator.plan_.reads_gaps:  # then targets alone must be there, and something to read
             targets_missing = np.lib.stride_tricks.sliding_window_view(missing, H)[L:]
             nothing_read = np.any(np.isnan(both[:, :, :L]).all(axis=2), axis=1)
@@ -128,7 +136,9 @@ def _scored_series(
             some = starts[at : at + _BLOCK_WINDOWS]
             part = both[some]
             dated = None if stamps is None else stamps[some]
-            known = KnownInputs(end - (len(values) - L) + 1.0 * some)
+            known = KnownInputs(
+                end - (len(values) - L) + 1.0 * some, None if beside is None else beside[some]
+            )
             plan = plan_of_windows(estimator, values, some + L - 1, trained=glued)
             found = estimator._forecast(part[:, :, :L], stamps=dated, known=known, plan=plan)
             forecasts.append(np.moveaxis(found, 1, 2))

@@ -36,6 +36,8 @@ class Training:
         Of windows, for models that read them.
     panel : PanelRows, optional
         Where every series is a channel of its own: those of a long frame.
+    exog : list of array of shape (T, K), or None
+        Regressors of every series.
 
     Examples
     --------
@@ -54,6 +56,7 @@ class Training:
     indexes: list[TimeIndex | None] = field(default_factory=list)
     window_stamps: npt.NDArray[np.datetime64] | None = None
     panel: Any = None
+    exog: list[npt.NDArray[np.float64]] | None = None
 
     def without_end(self, held_out: float | int) -> Training:
         """Return the data without what is held out at the end.

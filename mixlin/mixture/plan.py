@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ..backends import Backend
 from ..calendar_terms import CalendarTerms
 from ..intervals import residual_quantiles
+from ..regressors import Regressors
 from ..transforms import ChannelTransform
 from .contexts import by_length
 from .forward import predict_windows
@@ -30,9 +31,12 @@ class KnownInputs(NamedTuple):
     ----------
     ordinals : array of shape (n_windows,), or None
         Place of every window's last input row, see :meth:`mixlin.timestamps.TimeIndex.ordinal`.
+    exog : array of shape (n_windows, K, lookback + n_steps), or None
+        Regressors in the windows' rows and in at least the steps to forecast.
     """
 
     ordinals: FloatArray | None = None
+    exog: FloatArray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +93,11 @@ class Plan(ABC):
     @property
     def needs_ordinals(self) -> bool:
         """Whether forecasts depend on where windows stand in the seasons."""
+        return False
+
+    @property
+    def needs_exog(self) -> bool:
+        """Whether forecasts depend on known-future regressors."""
         return False
 
     def forecast(
@@ -189,6 +198,8 @@ class FixedPlan(Plan):
     transform : ChannelTransform, optional
         Of the windows, undone on the forecasts; ``residual`` and everything else is in transformed
         units then.
+    regressors : Regressors, optional
+        Added to the forecasts.
 
     Examples
     --------
@@ -202,6 +213,7 @@ class FixedPlan(Plan):
     fixed: Mixture | None = None
     calendar: CalendarTerms | None = None
     transform: ChannelTransform | None = None
+    regressors: Regressors | None = None
 
     def __repr__(self) -> str:
         return f"FixedPlan({self.fixed!r})"
@@ -225,6 +237,10 @@ class FixedPlan(Plan):
     def needs_ordinals(self) -> bool:
         return self.calendar is not None
 
+    @property
+    def needs_exog(self) -> bool:
+        return self.regressors is not None
+
     def forecast(
         self,
         windows: npt.NDArray[np.floating],
@@ -235,7 +251,7 @@ class FixedPlan(Plan):
         known: KnownInputs | None = None,
         dtype: npt.DTypeLike = np.float64,
     ) -> npt.NDArray[Any]:
-        if self.calendar is None and self.transform is None:
+        if self.calendar is None and self.transform is None and self.regressors is None:
             return super().forecast(windows, horizon, backend, stamps=stamps, dtype=dtype)
         found = self._transformed_forecast(windows, horizon, backend, stamps, known)
         if self.transform is not None:
@@ -273,6 +289,10 @@ class FixedPlan(Plan):
             if known is None or known.ordinals is None:
                 raise ValueError("this model has calendar terms; windows need their ordinals.")
             found = found + self.calendar.values(known.ordinals)[:, :, :horizon]
+        if self.regressors is not None:
+            if known is None or known.exog is None:
+                raise ValueError("this model has regressors; windows need theirs.")
+            found = found + self.regressors.values(known.exog)[:, :, :horizon]
         return found
 
 

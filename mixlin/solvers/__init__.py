@@ -29,6 +29,8 @@ from .mixture_task import (
     NothingToChooseOnError,
 )
 from .rolling_sums import RollingSums
+from .regressor_sums import RegressorSums
+from .regressors import RegressorProblem, solve_with_regressors
 from .seasonal_prior import SeasonalPrior, prior_features
 from .spectral import fit_spectral_layer
 from .window_source import WindowSource
@@ -52,6 +54,8 @@ __all__ = [
     "MixtureTask",
     "NothingToChooseOnError",
     "RollingSums",
+    "RegressorProblem",
+    "RegressorSums",
     "SeasonalPrior",
     "SeriesSums",
     "SwitchLoss",
@@ -65,4 +69,5 @@ __all__ = [
     "single_threaded",
     "solve_linear",
     "solve_ridge",
+    "solve_with_regressors",
 ]

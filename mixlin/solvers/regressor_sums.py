@@ -121,9 +121,7 @@ class JointSums(SeriesSums):
             cross, regressors = self._folded_products
             self._folded_products = cross * factor, regressors * factor
 
-    def _accumulate(
-        self, rows: npt.NDArray[np.floating], channels: IntArray, start: float
-    ) -> None:
+    def _accumulate(self, rows: npt.NDArray[np.floating], channels: IntArray, start: float) -> None:
         n_windows = len(rows) - self._length + 1
         if n_windows > 0:
             self._correlate_pairs(rows, n_windows, start)

@@ -13,6 +13,8 @@ from .window_sums import FloatArray, WindowSums, dense_quadratic
 
 _MOST_REMOVED = 512  # windows that are taken out before the sums are made anew
 _LEAST_LEFT = 1e-2  # of the largest sum of squares, or what was taken out leaves its rounding
+_FAR = 4.0  # of the variance: squared distance from the mean at which a level is moved
+_FARTHEST = 100.0  # the same of a level that is in use
 
 
 class RollingSums(WindowSums):
@@ -29,6 +31,7 @@ class RollingSums(WindowSums):
         All rows; NaN marks missing values, windows that hold one are left out. Not copied.
     lookback, horizon : int
     level : array of shape (C,)
+        It is moved where the rows leave it behind.
     decay : float, default=1.0
         Weight of a window relative to that of the next one.
     frequencies : array of shape (F,), optional
@@ -110,9 +113,9 @@ class RollingSums(WindowSums):
         firsts = np.concatenate([entering, leaving])
         sign = np.repeat([1.0, -1.0], [len(entering), len(leaving)])
         self._change(firsts, sign * self.decay ** (stop - M - firsts), factor)
-        trace = self._traces()
-        self._peak = np.maximum(self._peak * factor, trace)
-        if (trace < _LEAST_LEFT * self._peak).any():
+        spread, offset = self._spread()
+        self._peak = np.maximum(self._peak * factor, spread)
+        if ((spread < _LEAST_LEFT * self._peak) | (offset > _FARTHEST * spread)).any():
             self._anew(start, stop)
 
     def measure_scale(self, eps: FloatArray) -> None:
@@ -139,6 +142,7 @@ class RollingSums(WindowSums):
             self._scale_waves[c] = sums.waves(c)[0][:, self._length]
 
     def _anew(self, start: int, stop: int) -> None:
+        self.level = self._near(self.values[start:stop])
         sums = SeriesSums(
             self.lookback,
             self.horizon,
@@ -153,10 +157,24 @@ class RollingSums(WindowSums):
             self._cross[c], self._waves[c] = sums.waves(c)
         self.n_windows = sums.n_windows.copy()
         self.start, self.stop, self._removed = start, stop, 0
-        self._peak = self._traces()
+        self._peak = self._spread()[0]
 
-    def _traces(self) -> FloatArray:
-        return np.asarray(np.einsum("cii->c", self._plain[:, :-1, :-1]))
+    def _near(self, rows: npt.NDArray[np.floating[Any]]) -> FloatArray:
+        """Return the level, moved where rows have left it so far that digits would be lost."""
+        seen = np.isfinite(rows)
+        count = np.maximum(seen.sum(axis=0), 1)
+        off = np.where(seen, rows - self.level, 0.0)
+        mean = off.sum(axis=0) / count
+        variance = np.square(off).sum(axis=0) / count - mean * mean
+        return np.where(
+            mean * mean > _FAR * np.maximum(variance, 0.0), self.level + mean, self.level
+        )
+
+    def _spread(self) -> tuple[FloatArray, FloatArray]:
+        """Return the sums of squares around the means, and what the level's offset adds to them."""
+        n = np.maximum(self.n_windows, np.finfo(np.float64).tiny)
+        offset = np.square(self._plain[:, -1, :-1]).sum(axis=1) / n
+        return np.einsum("cii->c", self._plain[:, :-1, :-1]) - offset, offset
 
     def _change(self, firsts: npt.NDArray[np.intp], weight: FloatArray, factor: float) -> None:
         """Multiply the sums by a factor and add weighted windows by their first rows."""
