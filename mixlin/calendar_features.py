@@ -9,12 +9,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from .holidays import holiday_columns
+
 __all__ = [
     "calendar_bins",
     "cycles_of_freq",
     "cyclic_feature_names",
     "cyclic_features",
     "freq_of_step",
+    "holiday_columns",
     "reference_feature_names",
     "reference_features",
 ]

@@ -75,6 +75,11 @@ class LearntRegressors:
         self.sums = sums
         self.statistics = statistics
 
+    def continued(self, values: npt.NDArray[np.floating], exog: npt.NDArray[np.floating]) -> None:
+        """Add rows (T, C) and (T, K) that follow directly on the last ones."""
+        self.statistics.add(exog)
+        self.sums.add(values, exog, self.sums.open_weight, continues=True)
+
     def problem(self, periods: Sequence[int], lookback: int) -> RegressorProblem:
         """Return what the solver is asked.
 
@@ -118,8 +123,8 @@ def learn_regressors(
     assert training.series is not None
     if not isinstance(sums, SeriesSums):
         raise ValueError(
-            "regressors can't be fitted to rows that weigh differently. Leave sample_weight out, or "
-            "exog."
+            "regressors can't be fitted to rows that weigh differently. Leave sample_weight out, "
+            "or exog."
         )
     learnt = copy.deepcopy(before)
     if learnt is None:

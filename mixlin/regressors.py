@@ -113,7 +113,7 @@ class Regressors:
         -------
         array of shape (K, lookback + horizon, horizon)
         """
-        J, L, H = self.columns.shape
+        _, L, H = self.columns.shape
         out = np.zeros((self.future.shape[1], L + H, H))
         for coef, columns in zip(self.past, self.columns, strict=True):
             out[:, :L] += columns * coef[channel, :, None]

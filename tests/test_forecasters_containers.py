@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.utils._testing import ignore_warnings
 
 import mixlin
-from mixlin.base import BaseForecaster
+from mixlin.base import BaseForecaster, ExogForecaster
 from mixlin.windows import make_windows
 
 PUBLIC = [getattr(mixlin, name) for name in mixlin.__all__]
@@ -561,14 +561,17 @@ def test_the_methods_have_the_agreed_arguments(cls):
     weight, stamps = ("sample_weight", True), ("timestamps", True)
     horizon = ("horizon", True)
     X, y = ("X", False), ("y", False)
-    assert arguments("fit") == [X, y, weight, stamps]
+    reads = issubclass(cls, ExogForecaster)
+    exog = [("exog", True)] if reads else []
+    both = [*exog, ("exog_future", True)] if reads else []
+    assert arguments("fit") == [X, y, weight, stamps, *exog]
     assert hasattr(cls(), "partial_fit") == (cls not in WITHOUT_UPDATES)
     if cls not in WITHOUT_UPDATES:
-        assert arguments("partial_fit") == [X, y, weight, stamps, ("new_series", True)]
-    assert arguments("predict") == [X, horizon, stamps]
-    assert arguments("predict_quantiles") == [X, ("quantiles", False), horizon, stamps]
-    assert arguments("predict_interval") == [X, ("coverage", False), horizon, stamps]
-    assert arguments("score") == [X, y, ("sample_weight", False), stamps]
+        assert arguments("partial_fit") == [X, y, weight, stamps, ("new_series", True), *exog]
+    assert arguments("predict") == [X, horizon, stamps, *both]
+    assert arguments("predict_quantiles") == [X, ("quantiles", False), horizon, stamps, *both]
+    assert arguments("predict_interval") == [X, ("coverage", False), horizon, stamps, *both]
+    assert arguments("score") == [X, y, ("sample_weight", False), stamps, *exog]
 
 
 @each([c for c in FORECASTERS if c not in WITHOUT_UPDATES])

@@ -69,7 +69,7 @@ ROWS = (
     (
         *("windows", "normalization", "decomposition", "timestamps", "metrics", "datasets"),
         *("layers", "calendar_features", "window_statistics", "threads"),
-        *("transforms", "calendar_terms", "intervals"),
+        *("transforms", "calendar_terms", "intervals", "regressors"),
     ),
     ("gates", "long_frames"),
     ("routers", "periodograms"),
@@ -77,7 +77,7 @@ ROWS = (
     ("mixture",),
     ("persistence", "solvers"),
     ("base",),
-    ("panels",),
+    ("panels", "regressor_fits"),
     ("linear", "state_dicts", "pretrained"),
     ("linear_family",),
     ("mole", "superlinear_training", "auto_linear"),
@@ -90,7 +90,11 @@ ROWS = (
 )
 HEIGHT = {concept: height for height, row in enumerate(ROWS) for concept in row}
 # Files that are parts of another file's concept.
-PART_OF = {"moving_average": "decomposition", "__main__": "cli"}
+PART_OF = {
+    "moving_average": "decomposition",
+    "holidays": "calendar_features",
+    "__main__": "cli",
+}
 # Names of the package itself that everybody may read.
 PACKAGE_NAMES = {"__version__"}
 PUBLIC_API = "mixlin"  # what only the topmost two rows may import

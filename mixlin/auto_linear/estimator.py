@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral
@@ -15,6 +16,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from ..backends import Backend
 from ..base import BaseForecaster, Training, read_training, series_ordinal
+from ..base.exog import read_training_exog
 from ..calendar_terms import wave_frequencies
 from ..linear import SingleExpertForecaster
 from ..mixture import FixedPlan, PanelPlan
@@ -34,6 +36,7 @@ from .groups import (
     scaled,
     solve_group,
 )
+from .regressors import exog_statistics, learnt_regressors
 from .search import Found, Search, make_plan
 from .windows import search_windows
 
@@ -55,9 +58,10 @@ class AutoLinearForecaster(SingleExpertForecaster):
     Parameters
     ----------
     lookback : int or sequence of int, optional
-        Steps that a forecast reads, or several to try. By default 336, 512 and 720 for long series
-        with a season, two and two and a half cycles for short ones, 32, 96 and 192 without a
-        season; never more than a fifth of the rows.
+        Steps that a forecast reads, or several to try. By default 338, 511 and 720, or as much in
+        proportion as makes the longest a sixth of the rows, and two and two and a half cycles
+        where that holds no two of the season; without a season 32, 96 and 192. Never more than a
+        fifth of the rows.
     horizon : int, optional
         Steps to forecast. Needed for series; taken from ``y`` for windows.
     prior : None, "seasonal" or SeasonalPrior, default="seasonal"
@@ -114,6 +118,9 @@ class AutoLinearForecaster(SingleExpertForecaster):
     by generalized cross-validation, without forgetting, calendar and transform, and with a season
     only if the prior names it. An integer ``validation`` holds the last windows out.
 
+    Regressors (``exog``) are solved jointly with the weights of every group, exactly; penalties and
+    shares are chosen on the series as they are, without them.
+
     Examples
     --------
     >>> from mixlin import AutoLinearForecaster
@@ -121,7 +128,7 @@ class AutoLinearForecaster(SingleExpertForecaster):
     >>> load = make_seasonal(24 * 90, n_channels=2, random_state=0, as_frame=True).frame
     >>> model = AutoLinearForecaster(horizon=24).fit(load)
     >>> model.periods_, model.lookback_
-    ((24,), 60)
+    ((24, 168), 345)
     >>> model.predict().shape
     (24, 2)
     """
@@ -259,7 +266,7 @@ class AutoLinearForecaster(SingleExpertForecaster):
             "rows, which solves the same choice again."
         )
 
-    def update(self, X: Any, *, timestamps: Any = None) -> AutoLinearForecaster:
+    def update(self, X: Any, *, timestamps: Any = None, exog: Any = None) -> AutoLinearForecaster:
         """Learn from rows that continue the training series, with the choices made by ``fit``.
 
         Lookbacks, penalties, shares and transforms stay; every group is solved again, exactly as
@@ -270,6 +277,8 @@ class AutoLinearForecaster(SingleExpertForecaster):
         ----------
         X : array-like of shape (n_rows,) or (n_rows, n_channels), Series or DataFrame
         timestamps : array-like of shape (n_rows,), optional
+        exog : array-like of shape (n_rows, n_regressors), optional
+            Where the model was fitted with regressors.
 
         Returns
         -------
@@ -286,16 +295,18 @@ class AutoLinearForecaster(SingleExpertForecaster):
                 f"this {type(self).__name__} holds no sums to add to: it is not fitted on series "
                 "with refit=True, or was loaded from a file. Call fit."
             )
+        if self.mode_ == "panel":
+            raise ValueError(
+                "update is for one series; a model of a long frame is fitted anew. Call fit."
+            )
         probe = object.__new__(type(self))
         probe.__dict__.update(vars(self), lookback=self.lookback_)
         training, state = read_training(
             probe, X, None, None, timestamps, update=True, new_series=False
         )
         assert training.series is not None
-        if training.panel is not None:
-            raise ValueError(
-                "update is for one series; a model of a long frame is fitted anew. Call fit."
-            )
+        training, beside = read_training_exog(probe, training, X, exog, timestamps, update=True)
+        assert training.series is not None
         rows = training.series[0]
         if self.plan_.transform is not None:  # type: ignore[attr-defined]
             rows = self.plan_.transform.forward(rows)  # type: ignore[attr-defined]
@@ -308,8 +319,12 @@ class AutoLinearForecaster(SingleExpertForecaster):
         groups = {**self._groups, "sums": [(sums.copied(), group) for sums, group in kept]}
         for sums, _ in groups["sums"]:
             sums.add(rows, sums.open_weight, continues=True)
+        if training.exog is not None:
+            groups["regressors"] = copy.deepcopy(groups["regressors"])
+            for part in groups["regressors"]:
+                part.continued(rows, training.exog[0])
         learnt = self._solved(groups)
-        self.__dict__.update(state, **learnt)
+        self.__dict__.update(state, **beside, **learnt)
         return self
 
     def _learn(self, training: Training, *, update: bool) -> dict[str, Any]:
@@ -346,6 +361,7 @@ class AutoLinearForecaster(SingleExpertForecaster):
             periods,
             horizon,
             None if panel is None else panel.channels,
+            training.exog,
         )
         seasons = tuple(p for p in periods if 2 * p <= max(stops))
         wanted = self._given_lookbacks or [*default_lookbacks(max(stops), horizon, seasons)]
@@ -383,7 +399,13 @@ class AutoLinearForecaster(SingleExpertForecaster):
                 "periods": periods,
                 "prior": prior,
                 "transform": transform,
+                "regressors": None,
             }
+            if data.exog is not None:
+                counted = exog_statistics(data, lengths)
+                groups["regressors"] = [
+                    learnt_regressors(data, g, level.mean, counted, lengths) for g in found.groups
+                ]
             state.update(self._solved(groups))
             plan = state["plan_"]
         longest = plan.lookback
@@ -395,6 +417,8 @@ class AutoLinearForecaster(SingleExpertForecaster):
             plan = panel_plan_of(plan, state, scaled(data.statistics(stops))[0])
             return {**state, "plan_": plan, "lookback_": longest, "context_": context}
         tails = [np.array(v[-longest:], dtype=np.float64) for v in training.series]
+        if training.exog is not None:
+            state["_exog_tails"] = [rows[-longest:].copy() for rows in training.exog]
         return {
             **state,
             "plan_": plan,
@@ -408,6 +432,12 @@ class AutoLinearForecaster(SingleExpertForecaster):
         found: Found = groups["found"]
         scale, active = groups["scale"]
         horizon = groups["sums"][0][0].horizon
+        beside: list[Any] = [None] * len(found.groups)
+        if groups["regressors"] is not None:
+            beside = [
+                part.problem(groups["periods"], g.lookback)
+                for part, g in zip(groups["regressors"], found.groups, strict=True)
+            ]
         with single_threaded():
             solutions = [
                 solve_group(
@@ -417,8 +447,11 @@ class AutoLinearForecaster(SingleExpertForecaster):
                     scale,
                     active,
                     features_of(group, groups["prior"], groups["periods"], horizon),
+                    regressors,
                 )
-                for (sums, group), choice in zip(groups["sums"], found.chosen, strict=True)
+                for (sums, group), choice, regressors in zip(
+                    groups["sums"], found.chosen, beside, strict=True
+                )
             ]
         solution = averaged(found.groups, solutions, found.shares)
         plan = make_plan(

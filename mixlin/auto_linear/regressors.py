@@ -6,6 +6,7 @@ with the regressors, exactly, and the solutions are averaged.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -64,8 +65,8 @@ def exog_sums(
     assert data.exog is not None
     if data.weight is not None and any(np.ptp(w) > 0 for w in data.weight):
         raise ValueError(
-            "regressors can't be fitted to rows that weigh differently. Leave sample_weight out, or "
-            "exog."
+            "regressors can't be fitted to rows that weigh differently. Leave sample_weight out, "
+            "or exog."
         )
     longest = max(b - a for a, b in zip(begins, ends, strict=True))
     decay = decay_of(group.forgetting, longest)
@@ -97,8 +98,26 @@ def regressor_problem(
     statistics : RegressorStatistics
     stops : sequence of int, one per series
     """
+    learnt = learnt_regressors(data, group, level, statistics, stops)
+    return learnt.problem(data.periods, group.lookback)
+
+
+def learnt_regressors(
+    data: SearchSeries,
+    group: Group,
+    level: Float64Array,
+    statistics: RegressorStatistics,
+    stops: Sequence[int],
+) -> LearntRegressors:
+    """Return a group's sums with regressors over the rows before ``stops``.
+
+    Parameters
+    ----------
+    data, group, level, statistics, stops
+        As in :func:`regressor_problem`.
+    """
     sums = exog_sums(data, group, level, statistics.center(), [0] * len(stops), stops)
-    return LearntRegressors(sums, statistics).problem(data.periods, group.lookback)
+    return LearntRegressors(sums, copy.deepcopy(statistics))
 
 
 def added_squares(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from ..calendar_terms import CalendarTerms
 from ..linear import ChannelStatistics
 from ..mixture import FixedPlan, KnownInputs, Mixture
 from ..normalization import Normalization
+from ..regressors import Regressors
 from ..solvers import (
     ExactSearch,
     LinearSolution,
@@ -253,6 +254,8 @@ class Search:
         group = Group(max(self.lookbacks), None, "last")
         zero = np.zeros((1, group.lookback, self.data.horizon))
         solution = AveragedSolution(zero, zero, zero, None)
+        if self.data.exog is not None:
+            solution = replace(solution, regressors=self._no_effects(group))
         return Found(
             [group],
             [Choice(np.inf, np.inf, np.inf, 0.0)],
@@ -263,6 +266,12 @@ class Search:
             scale,
             active,
         )
+
+    def _no_effects(self, group: Group) -> Regressors:
+        assert self.data.exog is not None
+        C, K, H = self.data.n_channels, self.data.exog[0].shape[1], self.data.horizon
+        columns = np.zeros((1, group.lookback, H))
+        return Regressors(np.zeros((C, K, H)), np.zeros((1, C, K, H)), columns, np.zeros(K))
 
     def _error_in_data_units(self, solution: AveragedSolution) -> float:
         """Return the held-out error of a solution behind the transform, channels scaled alike."""

@@ -196,7 +196,7 @@ def score_ltsf(
             f"those of {spans.name} are {_listed(names)}. Pass a dataset with the same channels "
             "in the same order."
         )
-    if getattr(model, "_reads_timestamps", False):
+    if model._reads_timestamps or model._reads_ordinals:
         spans = spans.dated(type(model).__name__)
     began = time.perf_counter()
     result = _scored(spans, model, lookback, horizon, standardized=False)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..mixture import KnownInputs
 from ..timestamps import TimeIndex, fill_gaps, read_index, read_timestamps
 from ..windows import is_many, is_pandas, read_values, refuse_text
-from .series import Float64Array, Series
+from .series import Float64Array, FloatArray, Series
 from .training import Training, trained_index
 
 if TYPE_CHECKING:
@@ -74,13 +74,17 @@ def read_training_exog(
         name = f"exog[{i}]" if many else "exog"
         values, labels = read_beside(item, X[i] if many else X, name, labels)
         out.append(_on_grid(values, X[i] if many else X, own, like))
-    series = []
-    for values, own in zip(training.series, out, strict=True):
-        unknown = np.isnan(own).any(axis=1)
-        if unknown.any():
-            values = values.copy()
-            values[unknown] = np.nan
-        series.append(values)
+    if all(np.isnan(own).any(axis=1).all() for own in out):
+        raise ValueError(
+            "exog has a missing value in every row, so that there is no window to learn from. Fill "
+            "it, or leave the regressors out that are never known."
+        )
+    series: list[FloatArray] = []
+    for i, rows in enumerate(training.series):
+        absent = np.isnan(rows).all(axis=1, keepdims=True)  # what is known there teaches nothing
+        own = out[i] = np.where(absent, np.nan, out[i]) if absent.any() else out[i]
+        unknown = np.asarray(np.isnan(own).any(axis=1))
+        series.append(np.where(unknown[:, None], np.nan, rows) if unknown.any() else rows)
     tails = [own[-training.lookback :].copy() for own in out]
     if training.continues:
         tails = [np.concatenate([probe._exog_tails[-1], tails[0]])[-training.lookback :]]
@@ -142,7 +146,7 @@ def _read(item: Any, name: str, names: list[str] | None) -> tuple[Float64Array, 
             )
     values, container = read_values(item, name=name)
     K = values.shape[1]
-    if names is not None and K != len(names):
+    if names is not None and len(names) != K:
         raise ValueError(
             f"{name} must have the {len(names)} regressor{'s' if len(names) > 1 else ''} of the "
             f"fit, {names}; got {K}."

@@ -84,9 +84,8 @@ class ExogForecaster(BaseForecaster):
             If the data can't be used; the estimator is left as it was.
         """
         self._validate_params()
-        state = self._fit_state(X, y, sample_weight, timestamps, update=False, exog=exog)
-        fitted: ExogForecaster = self._refitted(state)
-        return fitted
+        self._refit(self._fit_state(X, y, sample_weight, timestamps, update=False, exog=exog))
+        return self
 
     def partial_fit(
         self,
@@ -124,10 +123,8 @@ class ExogForecaster(BaseForecaster):
         ValueError
             If the data do not fit to what was learnt before; the estimator is left as it was.
         """
-        fitted: ExogForecaster = self._updated(
-            X, y, sample_weight, timestamps, new_series, exog=exog
-        )
-        return fitted
+        self._add(X, y, sample_weight, timestamps, new_series, exog=exog)
+        return self
 
     def predict(
         self,

@@ -173,14 +173,14 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
             If the data can't be used; the estimator is left as it was.
         """
         self._validate_params()
-        return self._refitted(self._fit_state(X, y, sample_weight, timestamps, update=False))
+        self._refit(self._fit_state(X, y, sample_weight, timestamps, update=False))
+        return self
 
-    def _refitted(self, state: dict[str, Any]) -> Any:
+    def _refit(self, state: dict[str, Any]) -> None:
         """Take a fitted state in place of the one before."""
         for name in vars(self).get("_state", ()):
             delattr(self, name)
         self.__dict__.update(state, _state=tuple(state))
-        return self
 
     def partial_fit(
         self,
@@ -216,9 +216,10 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         ValueError
             If the data do not fit to what was learnt before; the estimator is left as it was.
         """
-        return self._updated(X, y, sample_weight, timestamps, new_series)
+        self._add(X, y, sample_weight, timestamps, new_series)
+        return self
 
-    def _updated(
+    def _add(
         self,
         X: Any,
         y: Any,
@@ -226,7 +227,7 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         timestamps: Any,
         new_series: bool,
         exog: Any = None,
-    ) -> Any:
+    ) -> None:
         self._validate_params()
         known = "plan_" in vars(self)
         if known:
@@ -236,7 +237,6 @@ class BaseForecaster(RegressorMixin, BaseEstimator):
         )
         names = {**dict.fromkeys(vars(self).get("_state", ())), **state}
         self.__dict__.update(state, _state=tuple(names))
-        return self
 
     def _fit_state(
         self,

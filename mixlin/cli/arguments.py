@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from .. import (
+    AutoLinearForecaster,
     DLinearForecaster,
     LinearForecaster,
     MoLEForecaster,
@@ -14,7 +15,7 @@ from .. import (
 )
 from ..mole import BASES, SOLVERS
 from ..routing import NAMED_ROUTERS
-from ..solvers import GradientSolver
+from ..solvers import GradientSolver, SeasonalPrior
 from ..zero_shot import default_model
 
 MODELS: dict[str, tuple[type[Any], str]] = {
@@ -25,6 +26,10 @@ MODELS: dict[str, tuple[type[Any], str]] = {
     ),
     "dlinear": (DLinearForecaster, "exact least squares on trend and season of the window"),
     "rlinear": (RLinearForecaster, "exact least squares, free of the window's mean and scale"),
+    "auto": (
+        AutoLinearForecaster,
+        "searches lookbacks, penalties and priors exactly, and averages the best",
+    ),
     "mole": (MoLEForecaster, "a gate mixes linear experts, one alone where that is no worse"),
 }
 """Class and promise of every model that is fitted, by the name that the command line uses."""
@@ -44,7 +49,8 @@ _REASONS = {
     ZERO_SHOT: "needs no training; the others are fitted on the table",
 }
 _MIXTURE_OPTIONS = ("n_experts", "router", "base", "solver", "top_k", "max_epochs", "seed")
-_MODEL_OPTIONS = ("model", *_MIXTURE_OPTIONS, "alpha")
+_SEARCH_OPTIONS = ("shared", "period", "validation")
+_MODEL_OPTIONS = ("model", *_MIXTURE_OPTIONS, *_SEARCH_OPTIONS, "alpha")
 
 
 def steps(text: str) -> int:
@@ -70,6 +76,53 @@ def steps(text: str) -> int:
     96
     """
     return _whole(text, 1)
+
+
+def lookbacks(text: str) -> int | tuple[int, ...]:
+    """Read a number of steps, or several with commas between them.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    int or tuple of int
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If one is not a whole number of at least 1.
+
+    Examples
+    --------
+    >>> from mixlin.cli.arguments import lookbacks
+    >>> lookbacks("336"), lookbacks("336,512")
+    (336, (336, 512))
+    """
+    parts = text.split(",")
+    if len(parts) == 1:
+        return steps(text)
+    try:
+        return tuple(steps(part.strip()) for part in parts)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            "must be a whole number of at least 1, or several with commas between them, got "
+            f"{text!r}"
+        ) from None
+
+
+def _held_out(text: str) -> int | float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    whole = value >= 1 and value == int(value)
+    if not whole and not 0 < value < 1:
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number of rows, or a share of them such as 0.2, got {text!r}"
+        )
+    return int(value) if whole else value
 
 
 def _seed(text: str) -> int:
@@ -149,6 +202,25 @@ def add_model(
         help=f"default: {default}, which {_REASONS[default]}",
     )
     parser.add_argument("--alpha", type=float, help="relative ridge penalty (default: the model's)")
+    group = parser.add_argument_group("search", "for --model auto alone")
+    group.add_argument(
+        "--shared",
+        action="store_const",
+        const=True,
+        help="the same weights for all columns, in half the time",
+    )
+    group.add_argument(
+        "--period",
+        type=steps,
+        action="append",
+        help="rows of a season; may be repeated (default: found)",
+    )
+    group.add_argument(
+        "--validation",
+        type=_held_out,
+        metavar="ROWS",
+        help="rows at the end to choose on, or a share of them (default: 0.2)",
+    )
     group = parser.add_argument_group("mixtures", "for --model mole alone")
     group.add_argument("--n-experts", type=steps, help="experts at most (default: 4)")
     group.add_argument(
@@ -196,6 +268,17 @@ def make_model(options: argparse.Namespace, default: str = DEFAULT_MODEL) -> tup
             f"{flag(given[0])} is for mixtures, and {name} is none; add --model mole, or leave "
             f"{flag(given[0])} out."
         )
+    searched = [option for option in _SEARCH_OPTIONS if getattr(options, option) is not None]
+    if name != "auto" and searched:
+        raise ValueError(
+            f"{flag(searched[0])} is for a search, and {name} is none; add --model auto, or leave "
+            f"{flag(searched[0])} out."
+        )
+    if isinstance(options.__dict__.get("lookback"), tuple) and name != "auto":
+        raise ValueError(
+            f"--lookback {','.join(map(str, options.lookback))} are several, and {name} reads one; "
+            "give one, or add --model auto, which tries them."
+        )
     if name == ZERO_SHOT:
         if params:
             raise ValueError(
@@ -204,6 +287,8 @@ def make_model(options: argparse.Namespace, default: str = DEFAULT_MODEL) -> tup
             )
         return name, default_model()
     cls, _ = MODELS[name]
+    if name == "auto":
+        return name, _search(options)
     if name != "mole":
         return name, cls(**params)
     for option in ("n_experts", "router", "base", "solver", "top_k"):
@@ -229,6 +314,41 @@ def make_model(options: argparse.Namespace, default: str = DEFAULT_MODEL) -> tup
             "it, or raise --n-experts."
         )
     return name, model
+
+
+def _search(options: argparse.Namespace) -> AutoLinearForecaster:
+    if options.alpha is not None:
+        raise ValueError(
+            "--alpha is what --model auto searches for; leave it out, or choose another --model."
+        )
+    params: dict[str, Any] = {}
+    if options.shared:
+        params["shared"] = True
+    if options.period is not None:
+        params["prior"] = SeasonalPrior(options.period)
+    if options.validation is not None:
+        params["validation"] = options.validation
+    return AutoLinearForecaster(**params)
+
+
+def refuse_validation(options: argparse.Namespace, instead: str) -> None:
+    """Refuse rows to choose on where a protocol says which ones these are.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    instead : str
+        What to do.
+
+    Raises
+    ------
+    ValueError
+        If ``--validation`` is given.
+    """
+    if options.validation is not None:
+        raise ValueError(
+            f"--validation is settled: choices are made on the validation span; {instead}."
+        )
 
 
 def refuse_beside_model_file(options: argparse.Namespace, *others: str) -> None:

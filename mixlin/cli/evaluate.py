@@ -13,13 +13,23 @@ from ..backtesting import evaluate_ltsf, score_ltsf
 from ..base import DEFAULT_LOOKBACK
 from ..datasets import ltsf_split
 from ..inspection import mixture_report, report_table
-from ..plotting import RoutingDisplay, WeightsDisplay
+from ..plotting import RoutingDisplay, SearchDisplay, WeightsDisplay
 from ..superlinear import LONGEST_CONTEXT
 from ..windows import is_pandas
-from .arguments import ZERO_SHOT, add_data, add_model, make_model, refuse_beside_model_file, steps
+from .arguments import (
+    ZERO_SHOT,
+    add_data,
+    add_model,
+    lookbacks,
+    make_model,
+    refuse_beside_model_file,
+    refuse_validation,
+    steps,
+)
 from .fit import mixture_lines
 from .model_files import matched, read_model, reads_times
-from .rows import DEFAULT_HORIZON, sizes
+from .rows import DEFAULT_HORIZON, search_sizes, sizes
+from .search_lines import search_lines
 from .sources import (
     check_paths,
     check_times,
@@ -37,8 +47,8 @@ _DESCRIPTION = """\
 Score a model by the protocol of the long-horizon benchmark: errors on every window of the test
 span, in units of the standard deviation of the training rows.
 
-The model is fitted on the training rows, mixtures choose on the validation rows; or it is read
-from a file that mixlin fit wrote. A table is cut at 70 %, 10 % and 20 % of its rows.
+The model is fitted on the training rows, mixtures and searches choose on the validation rows; or it
+is read from a file that mixlin fit wrote. A table is cut at 70 %, 10 % and 20 % of its rows.
 """
 
 
@@ -61,9 +71,9 @@ def add_evaluate(commands: Any) -> None:
     )
     parser.add_argument(
         "--lookback",
-        type=steps,
+        type=lookbacks,
         help=f"steps that a forecast reads (default: {DEFAULT_LOOKBACK}, of {ZERO_SHOT} "
-        f"{LONGEST_CONTEXT}; less for short tables)",
+        f"{LONGEST_CONTEXT}, less for short tables; auto tries several, also given as 336,720)",
     )
     parser.add_argument(
         "--horizon",
@@ -80,7 +90,8 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "--plot",
         metavar="FILE",
-        help="draw what the experts of a mixture do, or the weights of another model",
+        help="draw what the experts of a mixture do, what a search tried, or the weights of "
+        "another model",
     )
     add_model(parser)
     parser.set_defaults(run=_evaluate)
@@ -89,6 +100,8 @@ def add_evaluate(commands: Any) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     if options.model_file is None:
         name, model = make_model(options)
+        if options.split == "test":
+            refuse_validation(options, "leave it out, or add --split validation")
     else:
         refuse_beside_model_file(options, "lookback", "horizon")
         model = read_model(options.model_file)
@@ -100,6 +113,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.model_file is None:
         check_times(reads_times(model), bunch, "choose a --router and a --solver that read none")
         horizons, lookback = _windows(options, bunch)
+        if lookback is None:
+            model.set_params(lookback=options.lookback)
     else:
         bunch = matched(model, bunch, options.model_file)
         check_times(reads_times(model), bunch, "use another model")
@@ -118,7 +133,8 @@ def _evaluate(options: argparse.Namespace) -> None:
             show_notes(notes)
             print(
                 f"{result.dataset}, {counted(len(result.feature_names), 'channel')}, {name}, "
-                f"lookback {lookback}, every {options.split} window, standardized"
+                f"lookback {_read_by(result.estimator, lookback)}, every {options.split} window, "
+                "standardized"
             )
             if not is_dataset(options.dataset):
                 borders = ltsf_split(bunch)
@@ -135,17 +151,33 @@ def _evaluate(options: argparse.Namespace) -> None:
         )
         looks.append((horizon, result.estimator, report))
     for horizon, fitted, report in looks:
-        _print_mixture(fitted, report, f"horizon {horizon}: " if len(looks) > 1 else "")
+        prefix = f"horizon {horizon}: " if len(looks) > 1 else ""
+        _print_mixture(fitted, report, prefix)
+        if lines := search_lines(fitted):
+            print("\n".join(["", f"{prefix}{lines[0]}", *lines[1:]]))
     if figure is not None:
         _, fitted, report = looks[-1]
-        display: Any = WeightsDisplay.from_estimator(fitted) if report is None else None
-        (display or RoutingDisplay.from_report(report)).plot(figure=figure)
+        display: Any
+        if report is not None:
+            display = RoutingDisplay.from_report(report)
+        elif hasattr(fitted, "cv_results_"):
+            display = SearchDisplay.from_estimator(fitted)
+        else:
+            display = WeightsDisplay.from_estimator(fitted)
+        display.plot(figure=figure)
         figure.savefig(options.plot, dpi=150)
         print(f"written: {options.plot}")
 
 
-def _windows(options: argparse.Namespace, bunch: Bunch) -> tuple[tuple[int, ...], int]:
-    """Return horizons and lookback of a model that is to be fitted."""
+def _read_by(model: Any, lookback: int | None) -> str:
+    """Return the lookback, or those that a search has tried."""
+    if lookback is not None:
+        return str(lookback)
+    return ", ".join(str(k) for k in np.unique(model.cv_results_["lookback"]))
+
+
+def _windows(options: argparse.Namespace, bunch: Bunch) -> tuple[tuple[int, ...], int | None]:
+    """Return horizons and lookback of a model that is to be fitted, None for a search."""
     given, is_table = options.horizon, not is_dataset(options.dataset)
     weekly = options.dataset.lower() == "national_illness"
     horizons = given or (_ILLNESS_HORIZONS if weekly else _HORIZONS)
@@ -155,6 +187,12 @@ def _windows(options: argparse.Namespace, bunch: Bunch) -> tuple[tuple[int, ...]
         if is_table:
             horizons = given or (min(DEFAULT_HORIZON, span.stop - span.start),)
         return tuple(horizons), options.lookback or min(LONGEST_CONTEXT, span.start)
+    if options.model == "auto":
+        if is_table:
+            n_train = ltsf_split(bunch).train_end
+            longest, _ = search_sizes(n_train, max(given) if given else None, options.lookback)
+            horizons = given or (longest,)
+        return tuple(horizons), None
     if is_table:
         n_train = ltsf_split(bunch).train_end
         longest, lookback = sizes(n_train, max(given) if given else None, options.lookback)

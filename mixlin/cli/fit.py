@@ -11,9 +11,10 @@ from ..backtesting.ltsf import as_protocol
 from ..base import DEFAULT_LOOKBACK
 from ..datasets import ltsf_split
 from ..solvers.mixture_task import FitInterruptedWarning
-from .arguments import add_data, add_model, make_model, steps
+from .arguments import add_data, add_model, lookbacks, make_model, refuse_validation, steps
 from .model_files import reads_times
-from .rows import DEFAULT_HORIZON, sizes, without_gaps
+from .rows import DEFAULT_HORIZON, search_sizes, sizes, without_gaps
+from .search_lines import search_lines
 from .sources import (
     as_frame,
     check_pandas,
@@ -28,8 +29,9 @@ _DESCRIPTION = """\
 Fit a model on a benchmark dataset or on a table, in its units, and save it.
 
 Of a dataset the training span of the benchmark is used, of a table the first 70 % of the rows;
-mixtures also get the validation span, the next 10 %, to choose on. So mixlin evaluate scores the
-model on rows that it has not seen. For forecasts of what comes next, fit with --rows all.
+mixtures and searches also get the validation span, the next 10 %, to choose on. So mixlin evaluate
+scores the model on rows that it has not seen. For forecasts of what comes next, fit with
+--rows all.
 """
 
 
@@ -52,8 +54,9 @@ def add_fit(commands: Any) -> None:
     )
     parser.add_argument(
         "--lookback",
-        type=steps,
-        help=f"steps that a forecast reads (default: {DEFAULT_LOOKBACK}, less for few rows)",
+        type=lookbacks,
+        help=f"steps that a forecast reads (default: {DEFAULT_LOOKBACK}, less for few rows; auto "
+        "tries several, also given as 336,720)",
     )
     parser.add_argument(
         "--horizon",
@@ -72,6 +75,8 @@ def add_fit(commands: Any) -> None:
 
 def _fit(options: argparse.Namespace) -> None:
     name, model = make_model(options)
+    if options.rows == "train":
+        refuse_validation(options, "add --rows all, or leave it out")
     check_pandas("mixlin fit")
     check_paths([options.save], [options.dataset])
     notes: list[str] = []
@@ -80,8 +85,12 @@ def _fit(options: argparse.Namespace) -> None:
     frame = as_frame(bunch)
     borders = None if options.rows == "all" else ltsf_split(bunch)
     n_train = len(frame) if borders is None else borders.train_end
-    horizon, lookback = sizes(n_train, options.horizon, options.lookback)
-    model.set_params(lookback=lookback, horizon=horizon)
+    if name == "auto":
+        horizon, lookback = search_sizes(n_train, options.horizon, options.lookback)
+        model.set_params(lookback=options.lookback, horizon=horizon)
+    else:
+        horizon, lookback = sizes(n_train, options.horizon, options.lookback)
+        model.set_params(lookback=lookback, horizon=horizon)
     stop = n_train
     if borders is not None:
         model, stop = as_protocol(model, borders)
@@ -97,8 +106,8 @@ def _fit(options: argparse.Namespace) -> None:
     if stop > n_train:
         where += f", choices made on rows {n_train + 1} to {stop} (validation)"
     print(f"fitted on {where}")
-    print(f"{name}, lookback {lookback}, horizon {horizon}, {seconds:.2f} seconds")
-    for line in mixture_lines(model, interrupted=interrupted):
+    print(f"{name}, lookback {model.lookback_}, horizon {horizon}, {seconds:.2f} seconds")
+    for line in [*mixture_lines(model, interrupted=interrupted), *search_lines(model)]:
         print(line)
     print(f"written: {options.save}")
     if interrupted:

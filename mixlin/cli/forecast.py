@@ -21,12 +21,14 @@ from .arguments import (
     add_model,
     add_table,
     coverage,
+    lookbacks,
     make_model,
     refuse_beside_model_file,
     steps,
 )
 from .model_files import forecasts_anything, matched, read_model, reads_times
-from .rows import DEFAULT_HORIZON, context_of, sizes, with_values, without_gaps
+from .rows import DEFAULT_HORIZON, context_of, search_sizes, sizes, with_values, without_gaps
+from .search_lines import search_lines
 from .sources import (
     check_pandas,
     check_paths,
@@ -81,9 +83,10 @@ def add_forecast(commands: Any) -> None:
     )
     parser.add_argument(
         "--lookback",
-        type=steps,
+        type=lookbacks,
         help=f"rows that a forecast reads (default: up to {LONGEST_CONTEXT}; for models that are "
-        f"fitted {DEFAULT_LOOKBACK}, less for short files)",
+        f"fitted {DEFAULT_LOOKBACK}, less for short files; auto tries several, also given as "
+        "336,720)",
     )
     parser.add_argument("--model-file", metavar="FILE", help="forecast with a saved model")
     add_table(parser)
@@ -133,7 +136,8 @@ def _forecast(options: argparse.Namespace) -> None:
         target: Any = sys.stdout if options.output == "-" else options.output
         table.to_csv(target, float_format="%.12g")
     show_notes(notes)
-    _report(options, frame, table, f"{name}, {how}, horizon {len(forecast)}")
+    search = search_lines(model) if options.model_file is None else []
+    _report(options, frame, table, f"{name}, {how}, horizon {len(forecast)}", search)
 
 
 def _read(options: argparse.Namespace, notes: list[str]) -> Frame:
@@ -152,9 +156,14 @@ def _fit(options: argparse.Namespace, model: Any, frame: Frame, notes: list[str]
         _bunch(options, frame),
         "choose a --router and a --solver that read none",
     )
-    horizon, lookback = sizes(len(frame), options.horizon, options.lookback)
-    training = without_gaps(frame, lookback, horizon, notes)
-    model.set_params(lookback=lookback, horizon=horizon).fit(training)
+    if options.model == "auto":
+        horizon, most = search_sizes(len(frame), options.horizon, options.lookback)
+        model.set_params(lookback=options.lookback, horizon=horizon)
+    else:
+        horizon, most = sizes(len(frame), options.horizon, options.lookback)
+        model.set_params(lookback=most, horizon=horizon)
+    training = without_gaps(frame, most, horizon, notes)
+    model.fit(training)
     return training
 
 
@@ -256,7 +265,9 @@ def _readable(table: Frame) -> str:
     return text
 
 
-def _report(options: argparse.Namespace, frame: Frame, table: Frame, how: str) -> None:
+def _report(
+    options: argparse.Namespace, frame: Frame, table: Frame, how: str, search: list[str]
+) -> None:
     title = (
         f"{'demo' if options.demo else options.file}: {len(frame)} rows, "
         f"{counted(frame.shape[1], 'channel')}; {how}"
@@ -265,6 +276,8 @@ def _report(options: argparse.Namespace, frame: Frame, table: Frame, how: str) -
         print(title, file=sys.stderr)
         return
     print(title)
+    for line in search:
+        print(line)
     if options.output is None:
         print(_readable(table))
     for path in (options.output, options.plot):

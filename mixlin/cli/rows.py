@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..base import DEFAULT_LOOKBACK
+from ..solvers.exact_search import default_lookbacks
 from ..windows import interpolate
 from .tables import listed
 
@@ -44,6 +45,33 @@ def sizes(n_rows: int, horizon: int | None, lookback: int | None) -> tuple[int, 
             )
         lookback = max(1, min(DEFAULT_LOOKBACK, n_rows // 3, (n_rows - horizon) // 2))
     return horizon, lookback
+
+
+def search_sizes(
+    n_rows: int, horizon: int | None, lookback: int | tuple[int, ...] | None
+) -> tuple[int, int]:
+    """Return the horizon of a search, and the most rows that its models read.
+
+    Parameters
+    ----------
+    n_rows : int
+    horizon : int, optional
+    lookback : int or tuple of int, optional
+        Left to the search by default.
+
+    Returns
+    -------
+    horizon, most : int
+
+    Raises
+    ------
+    ValueError
+        If the rows are too few for any lookback.
+    """
+    if lookback is not None:
+        return sizes(n_rows, horizon, int(np.max(lookback)))
+    horizon, _ = sizes(n_rows, horizon, None)
+    return horizon, max(default_lookbacks(n_rows, horizon, (n_rows,)))
 
 
 def without_gaps(frame: Frame, lookback: int, horizon: int, notes: list[str]) -> Frame:

@@ -92,7 +92,12 @@ class WeightsDisplay:
 
     @classmethod
     def from_estimator(
-        cls, model: Any, channel: int = 0, steps: int | Sequence[int] | None = None
+        cls,
+        model: Any,
+        channel: int = 0,
+        steps: int | Sequence[int] | None = None,
+        *,
+        parts: bool = False,
     ) -> WeightsDisplay:
         """Fold the normalization of a fitted model into its experts' weights.
 
@@ -104,6 +109,10 @@ class WeightsDisplay:
             Whose weights, where channels have their own.
         steps : int or sequence of int, optional
             Steps of the forecast to draw, 1 for the first; all by default.
+        parts : bool, default=False
+            Whether the matrix of an :class:`~mixlin.AutoLinearForecaster` is taken apart: the
+            prior, what all channels add to it, what the channel adds of its own, and the sum.
+            The prior holds the last value, which forecasts start from.
 
         Returns
         -------
@@ -114,8 +123,8 @@ class WeightsDisplay:
         TypeError
             If the model has no ``plan_``.
         ValueError
-            If the channel or a step is not there, or layers before or after the experts leave no
-            single matrix from window to forecast.
+            If the channel or a step is not there, layers before or after the experts leave no
+            single matrix from window to forecast, or a model without parts is to be taken apart.
         """
         if not hasattr(model, "plan_"):
             raise TypeError(
@@ -123,6 +132,9 @@ class WeightsDisplay:
                 f"{type(model).__name__}. Call fit first."
             )
         folded = _folded(model.plan_.mixture(), channel, getattr(model, "n_channels_in_", None))
+        names: Any = getattr(model, "expert_names_", None)
+        if parts:
+            folded, names = _parts(model, folded[0], channel)
         horizon = folded.shape[1]
         rows = range(1, horizon + 1) if steps is None else np.atleast_1d(steps).tolist()
         wrong = [step for step in rows if step not in range(1, horizon + 1)]
@@ -132,7 +144,6 @@ class WeightsDisplay:
                 f"{wrong[0] if wrong else 'none'}."
             )
         picked = [int(step) for step in rows]
-        names: Any = getattr(model, "expert_names_", None)
         if names is None and len(folded) == 1:
             names = [type(model).__name__]
         return cls(
@@ -247,6 +258,34 @@ def _panels(figure: Any, n_panels: int) -> tuple[Any, Any]:
     for spare in grid[n_panels:]:
         spare.set_visible(False)
     return figure, grid[:n_panels]
+
+
+def _parts(model: Any, whole: Float64Array, channel: int) -> tuple[Float64Array, list[str]]:
+    """Return what a matrix (H, L) on the raw window is the sum of, and itself; zeros left out."""
+    if not hasattr(model, "prior_coef_"):
+        raise ValueError(
+            f"parts=True takes the matrix of an AutoLinearForecaster apart; {type(model).__name__} "
+            "has one without parts. Leave parts out."
+        )
+    added = []
+    for coef in (model.prior_coef_, model.shared_coef_):
+        own = coef[channel] if coef.ndim == 3 else coef
+        measured = own.copy()  # from the last value
+        measured[:, -1] -= own.sum(axis=1)
+        added.append(measured)
+    prior, shared = added
+    prior[:, -1] += 1.0
+    rest = whole - prior - shared
+    if np.abs(rest).max() <= 1e-12 * np.abs(whole).max():  # rounding
+        rest = np.zeros_like(rest)
+    named = {
+        "prior": prior,
+        "what all channels add": shared,
+        "what the channel adds of its own": rest,
+        "sum": whole,
+    }
+    kept = {name: part for name, part in named.items() if part.any()}
+    return np.array(list(kept.values())), list(kept)
 
 
 def _folded(mixture: Mixture, channel: int, n_channels: int | None) -> Float64Array:

@@ -28,9 +28,9 @@ from .mixture_task import (
     MixtureTask,
     NothingToChooseOnError,
 )
-from .rolling_sums import RollingSums
 from .regressor_sums import RegressorSums
 from .regressors import RegressorProblem, solve_with_regressors
+from .rolling_sums import RollingSums
 from .seasonal_prior import SeasonalPrior, prior_features
 from .spectral import fit_spectral_layer
 from .window_source import WindowSource
@@ -53,9 +53,9 @@ __all__ = [
     "MixtureSolver",
     "MixtureTask",
     "NothingToChooseOnError",
-    "RollingSums",
     "RegressorProblem",
     "RegressorSums",
+    "RollingSums",
     "SeasonalPrior",
     "SeriesSums",
     "SwitchLoss",

@@ -319,6 +319,11 @@ class AlternatingSolver(CorrectionSolver):
         Principal directions of the windows that corrections live in, at most; 32 at most with a
         gate per step.
 
+    Notes
+    -----
+    On an interrupt (Ctrl-C) the search stops with a warning. The best mixture so far is kept if it
+    would have been chosen, else the exact single expert.
+
     References
     ----------
     .. [1] R. Jacobs, M. Jordan, S. Nowlan and G. Hinton, "Adaptive mixtures of local experts",

@@ -13,10 +13,11 @@ from .search import SearchGrid
 
 LEVELS = ("last", "mean")
 
-_LONG_LOOKBACKS = (336, 512, 720)
-_PLAIN_LOOKBACKS = (32, 96, 192)
-_CYCLES = (2.0, 2.5)  # of a short series
-_LONG_SERIES = 8000  # training rows from which the long lookbacks are tried
+_LONGEST = 720  # rows; also at most the sixth part of the training rows
+_SHARE = 6
+_PARTS = (0.47, 0.71, 1.0)  # of the longest lookback
+_PLAIN_LOOKBACKS = (32, 96, 192)  # without a season
+_CYCLES = (2.0, 2.5)  # that are tried too where no lookback holds the latter
 _MOST_OF_ROWS = 5  # a lookback is at most this part of the training rows
 _CYCLES_FOR_CALENDAR = 50  # fewer can't tell a season's terms from chance
 
@@ -59,8 +60,8 @@ class ExactSearch(BaseEstimator):
     >>> load = make_seasonal(24 * 60, n_channels=2, random_state=0).data
     >>> solver = ExactSearch(alphas=(0.1, 1.0, 10.0), forgetting=(None,))
     >>> model = AutoLinearForecaster((48, 96), 24, solver=solver).fit(load)
-    >>> [round(w, 2) for w in model.weights_of_groups_]
-    [0.15, 0.85]
+    >>> model.weights_of_groups_.round(2).tolist()
+    [0.74, 0.26]
     """
 
     def __init__(
@@ -159,15 +160,15 @@ def default_lookbacks(n_rows: int, horizon: int, periods: tuple[int, ...]) -> tu
     --------
     >>> from mixlin.solvers.exact_search import default_lookbacks
     >>> default_lookbacks(10_000, 96, (24,)), default_lookbacks(700, 24, (52,))
-    ((336, 512, 720), (104, 130))
+    ((338, 511, 720), (54, 82, 104, 116, 130))
     """
     most = max(1, min(n_rows // _MOST_OF_ROWS, n_rows - horizon))
     if not periods:
         wanted = [float(k) for k in _PLAIN_LOOKBACKS]
-    elif n_rows >= _LONG_SERIES:
-        wanted = [float(k) for k in _LONG_LOOKBACKS]
     else:
-        wanted = [c * max(periods) for c in _CYCLES]
+        wanted = [part * min(_LONGEST, n_rows / _SHARE) for part in _PARTS]
+        if _CYCLES[-1] * max(periods) > wanted[-1]:
+            wanted += [c * max(periods) for c in _CYCLES]
     return tuple(sorted({int(min(k, most)) for k in wanted}))
 
 

@@ -62,6 +62,11 @@ class FixedGatesSolver(CorrectionSolver):
     n_coordinates : int, default=64
         Principal directions of the windows that corrections live in, at most.
 
+    Notes
+    -----
+    On an interrupt (Ctrl-C) the search stops with a warning. The best mixture so far is kept if it
+    would have been chosen, else the exact single expert.
+
     Examples
     --------
     >>> from mixlin import MoLEForecaster

@@ -9,6 +9,7 @@ correlations.
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -107,7 +108,7 @@ class JointSums(SeriesSums):
             return
         super().add(values[:0], weight, continues=continues, at=at)
         edges = np.flatnonzero(np.diff(missing, prepend=~missing[:1], append=~missing[-1:]))
-        for begin, stop in zip(edges[:-1], edges[1:], strict=True):
+        for begin, stop in pairwise(edges):
             if missing[begin]:
                 self.skip(int(stop - begin))
             else:
@@ -293,7 +294,7 @@ class JointSums(SeriesSums):
         -------
         array of shape (K, M)
         """
-        return self._scaled[c]
+        return np.asarray(self._scaled[c])
 
 
 class RegressorSums:
@@ -377,6 +378,11 @@ class RegressorSums:
         for channels, joint in groups:
             rows = np.concatenate([values[:, channels], exog], axis=1)
             joint.add(rows, weight, continues=continues, at=at)
+
+    @property
+    def open_weight(self) -> float:
+        """Weight of the windows of the series that was added last."""
+        return self._groups[0][1].open_weight
 
     def of_channel(self, c: int) -> tuple[JointSums, int]:
         """Return the sums that hold a channel, and its place among them.

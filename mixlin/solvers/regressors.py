@@ -89,7 +89,7 @@ class _Columns:
         """Return the products of the features with a step's columns, (p + 1, 3 K)."""
         products = self.features if products is None else products
         picked = products[:, :, self.which[:, step]]
-        return picked.transpose(1, 0, 2).reshape(products.shape[1], -1)
+        return np.asarray(picked.transpose(1, 0, 2).reshape(products.shape[1], -1))
 
     def less(self, coef: FloatArray) -> _Columns:
         """Return the products after ``features @ coef`` was taken off the targets."""
@@ -137,8 +137,8 @@ class _Setup:
         H = self.which.shape[1]
         gram = np.zeros((H, K, 3, K, 3))
         ridge = np.ones(K)
-        for k in np.flatnonzero(known):
-            for j in np.flatnonzero(known[: k + 1]):
+        for k in map(int, np.flatnonzero(known)):
+            for j in map(int, np.flatnonzero(known[: k + 1])):
                 full = joint.regressor_products(k, j)
                 full -= delta[k] * plain[j] + delta[j] * plain[k][:, None]
                 full += n * delta[k] * delta[j]
