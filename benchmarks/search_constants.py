@@ -97,7 +97,7 @@ def proportional(longest, share, parts=(0.47, 0.71, 1.0)):
 
 
 RULES = {
-    "336 512 720 from 8000 rows": None,
+    "top n/6, cycles": None,
     "336 512 720 up to n/12": fixed((336, 512, 720), 12),
     "336 512 720 up to n/8": fixed((336, 512, 720), 8),
     "168 336 720 up to n/8": fixed((168, 336, 720), 8),
@@ -110,24 +110,26 @@ BASE = {}
 VARIANTS = {
     "lookbacks": {name: {"rule": rule} for name, rule in RULES.items()},
     "calendar": {j: {"calendar": j} for j in (2, 0, 1, 3)},
-    "cycles": {n: {"module": (exact_search, {"_CYCLES_FOR_CALENDAR": n})} for n in (50, 12, 150)},
+    "cycles": {
+        n: {"module": (exact_search, {"_CYCLES_FOR_CALENDAR": n})} for n in (16, 50, 100, 150)
+    },
     "forgetting": {
         str(f): {"forgetting": f}
         for f in ((None, 0.3), (None,), (None, 0.15), (None, 0.6), (None, 0.5, 0.15))
     },
     "kappas": {
-        str(k): {"kappas": k} for k in ((INF, 0.3), (INF,), (INF, 1.0), (INF, 0.1), (INF, 1, 0.1))
+        str(k): {"kappas": k} for k in ((INF, 1.0), (INF,), (INF, 0.3), (INF, 0.1), (INF, 1, 0.1))
     },
-    "recent": {t: {"module": (seasonal_prior, {"RECENT": t})} for t in (1.0, 0.5, 2.0, 4.0)},
+    "recent": {t: {"module": (seasonal_prior, {"RECENT": t})} for t in (0.5, 1.0, 2.0)},
     "corrected": {
         str(a): {"corrected": a}
-        for a in ((1.0, 10.0, 100.0, INF), (), (INF,), (10.0, INF), (10.0, 100.0, INF))
+        for a in ((10.0, INF), (), (INF,), (10.0, 100.0, INF), (1.0, 10.0, 100.0, INF))
     },
     "penalties": {
-        "decades": {},
-        "half decades": {
-            "alphas": tuple(10 ** np.arange(-2, 3.1, 0.5)),
-            "betas": tuple(10 ** np.arange(-2, 3.1, 0.5)),
+        "half decades": {},
+        "decades": {
+            "alphas": tuple(10.0 ** np.arange(-2, 4)),
+            "betas": tuple(10.0 ** np.arange(-2, 4)),
         },
         "from 0.1": {
             "alphas": tuple(10.0 ** np.arange(-1, 4)),
@@ -138,7 +140,7 @@ VARIANTS = {
             "betas": tuple(10.0 ** np.arange(-2, 5)),
         },
     },
-    "temperature": {t: {"temperature": t} for t in (0.02, 0.0, 0.01, 0.05, 0.1)},
+    "temperature": {t: {"temperature": t} for t in (0.05, 0.0, 0.01, 0.02, 0.1)},
     "transform": {str(t): {"transform": t} for t in ("auto", None, "box-cox")},
 }
 
@@ -163,10 +165,13 @@ def main(argv=None) -> None:
     parser.add_argument("--only", default=",".join(VARIANTS))
     parser.add_argument("--base", default="{}", help="JSON of options that replace the defaults")
     parser.add_argument("--rule", help="name of the rule of lookbacks in all other comparisons")
+    parser.add_argument("--quick", action="store_true", help="the first horizon of every set")
     parser.add_argument("--data-home")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(argv)
     known, cache = datasets(), {}
+    if options.quick:
+        known = {name: (data, horizons[:1]) for name, (data, horizons) in known.items()}
     base = json.loads(options.base)
     if options.rule:
         base["rule"] = RULES[options.rule]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -59,12 +59,12 @@ def holiday_columns(
     [[0.0, 1.0, 1.0, 1.0]]
     """
     frame_index, stamps = None, index
+    if hasattr(index, "index") and hasattr(index, "iloc"):
+        raise ValueError("index must hold the times of the rows; got a frame. Pass frame.index.")
     if hasattr(index, "to_timestamp"):  # periods stand at their start
         frame_index, stamps = index, index.to_timestamp().to_numpy()
     elif hasattr(index, "tz_localize"):
         frame_index, stamps = index, index.tz_localize(None).to_numpy()
-    elif hasattr(index, "index") and hasattr(index, "iloc"):
-        raise ValueError("index must hold the times of the rows; got a frame. Pass frame.index.")
     days = _days_of(stamps)
     marked = _named_days(holidays, days)
     if names is None:
@@ -123,12 +123,11 @@ def _day_of(key: Any) -> np.datetime64:
         key = key.date()
     if isinstance(key, (str, datetime.date, np.datetime64)):
         try:
-            day = np.asarray(key, dtype="datetime64").astype("datetime64[D]")
+            day: Days = np.asarray(key, dtype="datetime64").astype("datetime64[D]")
         except ValueError:
             day = np.array("NaT", dtype="datetime64[D]")
         if not np.isnat(day):
-            found: np.datetime64 = day[()]
-            return found
+            return cast("np.datetime64", day[()])
     raise ValueError(
         f"{key!r} is no date of a holiday. Pass datetime.date, datetime64 or strings such as "
         "'2024-12-25'."

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, ShuffleSplit, TimeSeriesSplit
 
-from mixlin import AutoLinearForecaster, NLinearForecaster, load
+from mixlin import AutoLinearForecaster, ExactSolver, NLinearForecaster, load
 from mixlin.backtesting import evaluate_ltsf
 from mixlin.datasets import make_seasonal
-from mixlin.solvers import ExactSearch, SeasonalPrior
+from mixlin.solvers import ExactSearch, SeasonalPrior, seasonal_prior
 
 HOURS = np.datetime64("2021-03-01T00") + np.arange(20_000)
 FEW = ExactSearch(alphas=(0.1, 10.0), betas=(1.0, 100.0), corrected=(10.0, np.inf))
@@ -44,7 +44,9 @@ def test_the_results_tell_what_was_tried():
     assert results["lookback"][best] == model.best_params_["lookback"]
     assert results["mean_validation_error"][best] == model.best_error_
     assert sorted(results["rank"]) == list(range(1, len(results["rank"]) + 1))
-    assert len(model.groups_) == len(model.weights_of_groups_) == 4
+    # the best with shared weights and the best with channels' own, of every group
+    assert len(model.groups_) == len(model.weights_of_groups_) == 4 * 2
+    assert [np.isfinite(g["beta"]) for g in model.groups_] == [False, True] * 4
     assert model.weights_of_groups_.sum() == pytest.approx(1.0)
     assert model.periods_ == (24,)
     heaviest = model.groups_[int(np.argmax(model.weights_of_groups_))]
@@ -64,37 +66,32 @@ def test_the_matrix_is_the_sum_of_its_parts_and_its_rows_sum_to_one():
     assert np.allclose(shared.plan_.fixed.weights[0, 0].T, whole)
 
 
-def test_the_average_is_that_of_the_groups():
+def test_the_average_is_that_of_forecasters_fitted_one_by_one():
     series = daily(900)
     model = few(refit=False).fit(series)
     parts = []
     for group in model.groups_:
-        options = {name: (group[name],) for name in ("alpha", "beta", "kappa") if name != "beta"}
-        one = ExactSearch(
-            alphas=options["alpha"],
-            betas=(group["beta"],) if np.isfinite(group["beta"]) else (),
-            corrected=options["alpha"] if np.isfinite(group["beta"]) else (),
-            kappas=options["kappa"],
-            forgetting=(group["forgetting"],),
-        )
-        lookback = group["lookback"]
-        alone = AutoLinearForecaster(lookback, 12, solver=one, refit=False).fit(series)
-        tried = alone.cv_results_
-        found = zip(tried["beta"], tried["mean_validation_error"], strict=True)
-        error = dict(found)[group["beta"]]
-        assert error == pytest.approx(group["validation_error"], rel=1e-9)
-        if alone.best_params_["beta"] == group["beta"]:
-            weights = np.broadcast_to(alone.plan_.fixed.weights, (2, 1, lookback, 12))
-            parts.append(np.pad(weights, ((0, 0), (0, 0), (48 - lookback, 0), (0, 0))))
-    if len(parts) == len(model.groups_):
-        expected = np.tensordot(model.weights_of_groups_, np.array(parts), 1)
-        assert np.abs(model.plan_.fixed.weights - expected).max() < 1e-9
+        own = np.isfinite(group["beta"])
+        alone = NLinearForecaster(
+            group["lookback"],
+            12,
+            alpha=min(group["alpha"], 1e12),
+            fit_intercept=False,
+            individual="partial" if own else False,
+            prior=SeasonalPrior(24, kappa=group["kappa"]),
+            solver=ExactSolver(group["beta"], forgetting=group["forgetting"]),
+        ).fit(series[:720])
+        weights = np.broadcast_to(alone.plan_.fixed.weights, (2, 1, group["lookback"], 12))
+        missing = model.lookback_ - group["lookback"]
+        parts.append(np.pad(weights, ((0, 0), (0, 0), (missing, 0), (0, 0))))
+    expected = np.tensordot(model.weights_of_groups_, np.array(parts), 1)
+    assert np.abs(model.plan_.fixed.weights - expected).max() < 1e-7
 
 
 def test_temperature_zero_takes_the_best_group():
     search = clone(FEW).set_params(temperature=0.0)
     model = AutoLinearForecaster((24, 48), 12, solver=search).fit(daily(800))
-    assert sorted(model.weights_of_groups_) == [0.0, 0.0, 0.0, 1.0]
+    assert sorted(model.weights_of_groups_) == [0.0] * 7 + [1.0]
 
 
 def test_it_beats_a_plain_fit_on_a_season_with_little_data():
@@ -401,8 +398,8 @@ def test_long_frames_share_weights_with_series_that_were_not_seen(tmp_path):
     model.save(tmp_path / "panel.safetensors")
     assert load(tmp_path / "panel.safetensors").predict().equals(found)
     assert model.score(long) > 0.5
+    later = long.assign(ds=long["ds"] + pd.Timedelta(700, "h"))
     with pytest.raises(ValueError, match="fitted anew"):
-        later = long.assign(ds=long["ds"] + pd.Timedelta(700, "h"))
         model.update(later)
 
 
@@ -419,7 +416,7 @@ def test_a_panel_is_the_wide_frame_where_both_have_the_same_rows():
 
 
 @pytest.mark.data("ETTh1")
-def test_the_recipe_on_etth1(data_home):
+def test_the_recipe_on_etth1(data_home, monkeypatch):
     search = ExactSearch()  # the settings of the first trials, written down in full
     search.set_params(
         alphas=(0.01, 0.1, 1.0, 10.0, 100.0, 1000.0),
@@ -430,6 +427,9 @@ def test_the_recipe_on_etth1(data_home):
         calendar=2,
         temperature=0.02,
     )
+    monkeypatch.setattr(seasonal_prior, "RECENT", 1.0)
+    seasonal_prior.prior_features.cache_clear()
     model = AutoLinearForecaster((336, 512, 720), solver=search)
     result = evaluate_ltsf(model, "ETTh1", None, 96, data_home=data_home)
-    assert result.mse == pytest.approx(0.3441, abs=3e-4)
+    seasonal_prior.prior_features.cache_clear()
+    assert result.mse == pytest.approx(0.3441, abs=1e-3)  # averaged over a few more candidates

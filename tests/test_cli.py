@@ -652,7 +652,7 @@ def test_files_that_can_not_be_used_get_one_sentence(refused, text, words):
         (["--lookback", "299"], "Shorten lookback"),
         (["--output", "no/such/folder.csv"], "there is no folder no/such"),
         (["--plot", "no/such/folder.png"], "there is no folder no/such"),
-        (["--model", "auto"], "invalid choice: 'auto'"),
+        (["--model", "best"], "invalid choice: 'best'"),
         (["--interval", "90"], "between 0 and 1, such as 0.9, got '90'"),
         (["--interval", "x"], "between 0 and 1, such as 0.9, got 'x'"),
         (["--horizon", "0"], "a whole number of at least 1, got '0'"),
@@ -733,7 +733,7 @@ def test_missing_packages_get_one_sentence(monkeypatch, refused, package, argume
 def test_models_are_listed_with_the_defaults(capsys):
     assert main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    names = ["superlinear", "linear", "nlinear", "dlinear", "rlinear", "mole"]
+    names = ["superlinear", "linear", "nlinear", "dlinear", "rlinear", "auto", "mole"]
     assert [line.split()[0] for line in lines[:-1]] == names
     assert all(line.split()[1] in mixlin.__all__ and len(line) < 100 for line in lines[:-1])
     assert (

@@ -55,6 +55,7 @@ def check(model, X, *, timestamps=None, window=None, initial=100, **options):
 SEASONAL = {"prior": SeasonalPrior(8), "alpha": 0.1}
 FADING = {"solver": ExactSolver(forgetting=40.0)}
 SHARE = {"solver": ExactSolver(forgetting=0.4)}
+FOUND_ONCE = ("own scales", "transform", "forgetting a share", "seasonal found")
 OPTIONS = {
     "plain": {},
     "unscaled": {"scale": None},
@@ -375,14 +376,12 @@ def test_bad_models_and_data():
 # -- update ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [n for n in OPTIONS if n not in ("own scales", "transform")])
+@pytest.mark.parametrize("name", [n for n in OPTIONS if n not in FOUND_ONCE])
 @pytest.mark.parametrize(
     "model", [LinearForecaster, NLinearForecaster, DLinearForecaster, RLinearForecaster]
 )
 def test_updates_are_exact(model, name):
     X, params = series(), {"alpha": 1e-4, **OPTIONS[name]}
-    if name in ("forgetting a share", "seasonal found"):
-        pytest.skip("found at the first fit, and kept")
     fitted = model(L, H, **params).fit(X[:100], timestamps=STAMPS[:100])
     for stop in (101, 104, 130):
         start = {101: 100, 104: 101, 130: 104}[stop]

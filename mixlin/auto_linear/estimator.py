@@ -147,6 +147,7 @@ class AutoLinearForecaster(SingleExpertForecaster):
     _not_saved = ("_groups",)
     _reads_panels = True
     _takes_timestamps = True  # where there are any
+    _units_matter = True  # to transforms
     _holds_out = True
 
     def __init__(

@@ -143,7 +143,7 @@ class Search:
         at_once = min(self.n_jobs, len(every))
         jobs = (delayed(self._judged)(g, statistics, scales, grid, at_once) for g in every)
         judged = Parallel(n_jobs=at_once, prefer="threads")(jobs)
-        known = [part for part in judged if part is not None]
+        known = [part for parts in judged for part in parts]
         if not known:
             return self._nothing(statistics[-1].mean, scale, active)
         groups = [part.group for part in known]
@@ -182,8 +182,12 @@ class Search:
         scales: list[tuple[Float64Array, npt.NDArray[np.bool_]]],
         grid: SearchGrid,
         at_once: int,
-    ) -> _Judged | None:
-        """Judge the candidates of a group on all folds; solve the best one on the last."""
+    ) -> list[_Judged]:
+        """Judge the candidates of a group on all folds; solve the best ones on the last.
+
+        Shared weights and those with corrections of channels have a best one each: held-out rows
+        of one span can't tell for sure whether what is a channel's own will last.
+        """
         features, threads = self._features(group), max(1, self.n_jobs // at_once)
         losses: list[GroupLosses] = []
         for fold, s, (scale, active) in zip(self.folds, statistics, scales, strict=True):
@@ -193,12 +197,17 @@ class Search:
             if found is not None:
                 losses.append(found)
         if not losses:
-            return None
-        candidates = choices(losses, grid)
-        best = min(candidates, key=lambda c: c.loss)
+            return []
         scale, active = scales[-1]
-        solution = solve_group(group, best, training, scale, active, features)
-        return _Judged(group, candidates, best, solution)
+        out = []
+        every = choices(losses, grid)
+        for own in (False, True):
+            candidates = [c for c in every if np.isfinite(c.beta) == own]
+            if candidates:
+                best = min(candidates, key=lambda c: c.loss)
+                solution = solve_group(group, best, training, scale, active, features)
+                out.append(_Judged(group, candidates, best, solution))
+        return out
 
     def _with_regressors(
         self, groups: list[Group], chosen: list[Choice], level: Float64Array

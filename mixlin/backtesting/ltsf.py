@@ -40,7 +40,8 @@ def evaluate_ltsf(
     test span is scored: they are fitted on the training rows, and choose on the validation rows
     (``MoLEForecaster.with_validation``). Where the validation span is scored, they never see it:
     they hold out their own share of the training rows. Models routed by the calendar get the
-    times of the dataset.
+    times of the dataset. :class:`~mixlin.AutoLinearForecaster`, which may take logarithms, is
+    fitted in data units; its errors are divided by the deviations of the training rows.
 
     Parameters
     ----------
@@ -131,9 +132,10 @@ def evaluate_ltsf(
     if optional or getattr(model, "_wants_timestamps", False):
         spans = spans.dated(type(model).__name__)
     began = time.perf_counter()
-    spans.fit(model, stop)
+    standardized = not getattr(model, "_units_matter", False)
+    spans.fit(model, stop, standardized=standardized)
     fitted = time.perf_counter()
-    result = _scored(spans, model, int(model.lookback_), int(horizon), standardized=True)
+    result = _scored(spans, model, int(model.lookback_), int(horizon), standardized=standardized)
     seconds = {"fit_seconds": fitted - began, "predict_seconds": time.perf_counter() - fitted}
     return Bunch(**result, **seconds)
 

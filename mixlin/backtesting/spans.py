@@ -164,15 +164,18 @@ class Spans:
             )
         return replace(self, index=index, stamps=index.stamps(len(rows), 0))
 
-    def fit(self, model: Any, stop: int) -> None:
-        """Fit a model on the standardized rows before ``stop``, with their times if these are read.
+    def fit(self, model: Any, stop: int, *, standardized: bool = True) -> None:
+        """Fit a model on the rows before ``stop``, with their times if these are read.
 
         Parameters
         ----------
         model : forecaster
         stop : int
+        standardized : bool, default=True
         """
-        rows = (self.values[:stop] - self.mean) / self.scale
+        rows = self.values[:stop]
+        if standardized:
+            rows = (rows - self.mean) / self.scale
         if self.index is None:
             model.fit(rows)
         elif self.index.kind == "stamps":

@@ -28,7 +28,7 @@ MODELS: dict[str, tuple[type[Any], str]] = {
     "rlinear": (RLinearForecaster, "exact least squares, free of the window's mean and scale"),
     "auto": (
         AutoLinearForecaster,
-        "searches lookbacks, penalties and priors exactly, and averages the best",
+        "tries lookbacks, penalties and priors, and averages the best",
     ),
     "mole": (MoLEForecaster, "a gate mixes linear experts, one alone where that is no worse"),
 }

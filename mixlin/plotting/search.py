@@ -234,9 +234,13 @@ class SearchDisplay:
         kept = sorted(order[:_MAX_GROUPS], key=self._place_of)
         levels = len({group.get("normalization") for group in self.groups}) > 1
         names = []
+        pairs = [(group["lookback"], group["forgetting"]) for group in self.groups]
+        twice = len(set(pairs)) < len(pairs) and not levels
         for g in kept:
             group = self.groups[g]
             name = f"lookback {group['lookback']}, {_half_life(group['forgetting'])}"
+            if twice and "beta" in group:
+                name += ", shared" if np.isinf(group["beta"]) else ", with corrections"
             names.append(name + (f", from the {group['normalization']}" if levels else ""))
         axis.set_title("shares of the groups in the forecast", loc="left", fontsize="medium")
         axis.spines[["top", "right"]].set_visible(False)

@@ -12,6 +12,7 @@ from .exact import check_calendar, check_forgetting, check_transform, is_number
 from .search import SearchGrid
 
 LEVELS = ("last", "mean")
+PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 _LONGEST = 720  # rows; also at most the sixth part of the training rows
 _SHARE = 6
@@ -19,7 +20,7 @@ _PARTS = (0.47, 0.71, 1.0)  # of the longest lookback
 _PLAIN_LOOKBACKS = (32, 96, 192)  # without a season
 _CYCLES = (2.0, 2.5)  # that are tried too where no lookback holds the latter
 _MOST_OF_ROWS = 5  # a lookback is at most this part of the training rows
-_CYCLES_FOR_CALENDAR = 50  # fewer can't tell a season's terms from chance
+_CYCLES_FOR_CALENDAR = 16  # fewer can't tell a season's terms from chance
 
 
 class ExactSearch(BaseEstimator):
@@ -31,25 +32,25 @@ class ExactSearch(BaseEstimator):
 
     Parameters
     ----------
-    alphas : sequence of float, default=(0.01, 0.1, 1, 10, 100, 1000)
+    alphas : sequence of float, default=(0.01, 0.03, 0.1, ..., 1000)
         Relative penalties on what shared weights add to the prior, as ``alpha`` of
         :class:`mixlin.LinearForecaster`. Infinity keeps the prior.
-    betas : sequence of float, default=(0.01, 0.1, 1, 10, 100, 1000)
+    betas : sequence of float, default=(0.01, 0.03, 0.1, ..., 1000)
         Relative penalties on what channels add of their own; shared weights are always tried too.
-    corrected : sequence of float, default=(1, 10, 100, inf)
+    corrected : sequence of float, default=(10, inf)
         Penalties on shared weights under which channels' own are tried.
-    kappas : sequence of float, default=(inf, 0.3)
+    kappas : sequence of float, default=(inf, 1)
         Strengths of :class:`SeasonalPrior`.
     forgetting : sequence of float or None, default=(None, 0.3)
         Half-lives, in rows from 1 on, below as a share of the training rows.
     calendar : int, default=2
         Harmonics of every period in the calendar terms; only of periods that the training rows
-        hold 50 times, and only with times.
+        hold 16 times, and only with times.
     transform : {None, "auto", "log", "box-cox"}, default="auto"
         As in :class:`ExactSolver`.
     normalization : sequence of {"last", "mean"}, default=("last",)
         Levels that are taken off windows.
-    temperature : float, default=0.02
+    temperature : float, default=0.05
         Groups are averaged with weights ``exp(-log(loss / best) / temperature)``; 0 takes the best.
 
     Examples
@@ -61,21 +62,21 @@ class ExactSearch(BaseEstimator):
     >>> solver = ExactSearch(alphas=(0.1, 1.0, 10.0), forgetting=(None,))
     >>> model = AutoLinearForecaster((48, 96), 24, solver=solver).fit(load)
     >>> model.weights_of_groups_.round(2).tolist()
-    [0.74, 0.26]
+    [0.25, 0.34, 0.19, 0.22]
     """
 
     def __init__(
         self,
-        alphas: Sequence[float] = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0),
-        betas: Sequence[float] = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0),
+        alphas: Sequence[float] = PENALTIES,
+        betas: Sequence[float] = PENALTIES,
         *,
-        corrected: Sequence[float] = (1.0, 10.0, 100.0, np.inf),
-        kappas: Sequence[float] = (np.inf, 0.3),
+        corrected: Sequence[float] = (10.0, np.inf),
+        kappas: Sequence[float] = (np.inf, 1.0),
         forgetting: Sequence[float | None] = (None, 0.3),
         calendar: int = 2,
         transform: str | None = "auto",
         normalization: Sequence[str] = ("last",),
-        temperature: float = 0.02,
+        temperature: float = 0.05,
     ) -> None:
         self.alphas = alphas
         self.betas = betas

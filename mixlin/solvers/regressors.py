@@ -60,8 +60,8 @@ class _Columns:
 
     Parameters
     ----------
-    features : array of shape (K, p + 1, D)
-        Of ``x - level[, s], 1`` with all distinct columns.
+    features : array of shape (D, K, p + 1)
+        Of all distinct columns with ``x - level[, s], 1``.
     right : array of shape (horizon, 3 K)
         Of every step's target with the columns of the step.
     gram : array of shape (horizon, 3 K, 3 K)
@@ -86,15 +86,14 @@ class _Columns:
         return np.asarray(self.gram + np.diag(self.ridge))
 
     def at(self, step: int, products: FloatArray | None = None) -> FloatArray:
-        """Return the products of the features with a step's columns, (p + 1, 3 K)."""
+        """Return the products of a step's columns with the features, (3 K, p + 1)."""
         products = self.features if products is None else products
-        picked = products[:, :, self.which[:, step]]
-        return np.asarray(picked.transpose(1, 0, 2).reshape(products.shape[1], -1))
+        return np.asarray(products[self.which[:, step]].reshape(-1, products.shape[2]))
 
     def less(self, coef: FloatArray) -> _Columns:
         """Return the products after ``features @ coef`` was taken off the targets."""
         steps = range(coef.shape[1])
-        taken = np.array([self.at(h).T @ coef[:, h] for h in steps])
+        taken = np.array([self.at(h) @ coef[:, h] for h in steps])
         return replace(self, right=self.right - taken)
 
 
@@ -135,7 +134,7 @@ class _Setup:
             waves[~known] = 0.0
             turned = pseudo_inverse(both[0][1]) @ waves
         H = self.which.shape[1]
-        gram = np.zeros((H, K, 3, K, 3))
+        gram = np.zeros((H, 3, K, 3, K))
         ridge = np.ones(K)
         for k in map(int, np.flatnonzero(known)):
             for j in map(int, np.flatnonzero(known[: k + 1])):
@@ -151,10 +150,10 @@ class _Setup:
                     part -= waves[k].T @ turned[j]
                 for h in range(H):
                     own = part[np.ix_(self.which[:, h], self.which[:, h])]
-                    gram[h, k, :, j] = own
-                    gram[h, j, :, k] = own.T
+                    gram[h, :, k, :, j] = own
+                    gram[h, :, j, :, k] = own.T
         made = (
-            delta, ones, waves, turned, gram.reshape(H, 3 * K, 3 * K), np.repeat(ridge, 3)
+            delta, ones, waves, turned, gram.reshape(H, 3 * K, 3 * K), np.tile(ridge, 3)
         )  # fmt: skip
         self._shared[id(joint)] = made
         return made
@@ -197,8 +196,8 @@ class _Setup:
         steps = np.arange(sums.horizon)
         right = products[:, L + steps, self.which]  # (K, 3, horizon)
         return _Columns(
-            products[:, features],
-            right.transpose(2, 0, 1).reshape(sums.horizon, -1),
+            np.ascontiguousarray(products[:, features].transpose(2, 0, 1)),
+            right.transpose(2, 1, 0).reshape(sums.horizon, -1),
             gram,
             ridge,
             self.which,
@@ -232,9 +231,11 @@ class _Ridge:
     ) -> FloatArray:
         """Return weights and intercepts, (p + 1, horizon)."""
         p, H = len(self.gram) - 1, self.cross.shape[1]
-        if np.isfinite(penalty) and len(self.channels):
+        if np.isinf(penalty):
+            return self._given(np.zeros((p, H)) if prior is None else prior)
+        if len(self.channels):
             one = self.columns(self.channels[0])
-            distinct = len(self.channels) * one.features.shape[0] * one.features.shape[2]
+            distinct = len(self.channels) * one.features.shape[0] * one.features.shape[1]
             rank = len(self.channels) * len(one.ridge) + 1
             border = p**3 / 3 + 2.0 * p * p * distinct + H * (2.0 * p * rank**2 + rank**3)
             if penalty > 0 and border < H * (p**3 / 3 + p * p * rank):
@@ -242,6 +243,24 @@ class _Ridge:
                 if found is not None:
                     return found
         return self._stepwise(penalty, metric, prior)
+
+    def _given(self, weights: FloatArray) -> FloatArray:
+        """Return weights that are known with the intercepts that go with them."""
+        p, H = weights.shape
+        out = np.concatenate([weights, np.zeros((1, H))])
+        if not self.intercept or self.gram[p, p] <= 0:
+            return out
+        count = np.full(H, self.gram[p, p])
+        total = self.cross[p] - self.gram[p, :p] @ weights
+        for c in self.channels:
+            own = self.columns(c).less(out)
+            for h in range(H):
+                line = own.at(h)[:, p]
+                turned = linalg.solve(own.system[h], line, assume_a="pos")
+                count[h] -= turned @ line
+                total[h] -= turned @ own.right[h]
+        out[p] = np.where(count > 0, total / np.where(count > 0, count, 1.0), 0.0)
+        return out
 
     def _bordered(
         self, penalty: float, metric: FloatArray | None, prior: FloatArray | None
@@ -261,9 +280,9 @@ class _Ridge:
         parts = [self.columns(c) for c in self.channels]
         inverse = []
         for own in parts:
-            features = own.features[:, :p]
-            flat = solved(np.ascontiguousarray(features.transpose(1, 0, 2).reshape(p, -1)))
-            inverse.append(flat.reshape(p, len(features), -1).transpose(1, 0, 2))
+            D, K, _ = own.features.shape
+            flat = solved(own.features[:, :, :p].reshape(D * K, p).T)
+            inverse.append(np.ascontiguousarray(flat.T).reshape(D, K, p))
         plain, constant = solved(target), solved(self.gram[:p, p:])
         n_border = 1 if self.intercept and self.gram[p, p] > 0 else 0
         out = np.zeros((p + 1, H))
@@ -272,15 +291,15 @@ class _Ridge:
             turned = [own.at(h, of) for own, of in zip(parts, inverse, strict=True)]
             corner = linalg.block_diag(*[own.system[h] for own in parts])
             right = np.concatenate([own.right[h] for own in parts])
-            B, X = np.concatenate([b[:p] for b in border], axis=1), np.concatenate(turned, axis=1)
+            B, X = np.concatenate(border), np.concatenate(turned)
+            B, line = B[:, :p], B[:, p]
             if n_border:
-                line = np.concatenate([b[p] for b in border])
                 corner = np.block([[corner, line[:, None]], [line[None], self.gram[p:, p:]]])
                 right = np.append(right, self.cross[p, h])
-                B = np.concatenate([B, self.gram[:p, p:]], axis=1)
-                X = np.concatenate([X, constant], axis=1)
-            y = linalg.solve(corner - B.T @ X, right - B.T @ plain[:, h])
-            out[:p, h] = plain[:, h] - X @ y
+                B = np.concatenate([B, self.gram[p:, :p]])
+                X = np.concatenate([X, constant.T])
+            y = linalg.solve(corner - B @ X.T, right - B @ plain[:, h])
+            out[:p, h] = plain[:, h] - y @ X
             if n_border:
                 out[p, h] = y[-1]
         return out
@@ -299,8 +318,8 @@ class _Ridge:
                 own = self.columns(c)
                 for i, h in enumerate(steps):
                     lower = np.linalg.cholesky(own.system[h])
-                    both = np.concatenate([own.at(h), own.right[h][None]])
-                    turned = linalg.solve_triangular(lower, both.T, lower=True)
+                    both = np.concatenate([own.at(h), own.right[h][:, None]], axis=1)
+                    turned = linalg.solve_triangular(lower, both, lower=True)
                     grams[i] -= turned[:, :-1].T @ turned[:, :-1]
                     cross[i] -= turned[:, -1] @ turned[:, :-1]
             for i, h in enumerate(steps):
@@ -466,7 +485,7 @@ def _profiled(
         for h in range(H):
             g = linalg.solve(own.system[h], own.right[h], assume_a="pos")
             explained[c, h] = scale**2 * (2 * g @ own.right[h] - g @ own.gram[h] @ g)
-            coef[c, :, :, h] = scale * g.reshape(K, 3)
+            coef[c, :, :, h] = scale * g.reshape(3, K).T
             if waved is not None:
                 assert inverse is not None
                 assert own.waves is not None
