@@ -42,7 +42,7 @@ def parts(data, group, stop=380):
 def brute_force(data, group, choice, features, stop=380):
     """Fit one candidate and forecast every held-out window."""
     training, _, scale, active = parts(data, group, stop)
-    found = solve_group(group, choice, training, scale, active, features)
+    found = solve_group(group, [choice], training, scale, active, features)[0]
     series = data.series[0][stop - group.lookback :]
     z = np.lib.stride_tricks.sliding_window_view(series, group.lookback + H, axis=0)
     level = z[:, :, : group.lookback] @ group.functional()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from joblib import effective_n_jobs
+from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.base import clone
 from sklearn.utils._param_validation import StrOptions
 
@@ -37,7 +37,7 @@ from .groups import (
     solve_group,
 )
 from .regressors import exog_statistics, learnt_regressors
-from .search import Found, Search, make_plan
+from .search import Found, Search, by_group, make_plan
 from .windows import search_windows
 
 Float64Array = npt.NDArray[np.float64]
@@ -330,7 +330,7 @@ class AutoLinearForecaster(SingleExpertForecaster):
 
     def _learn(self, training: Training, *, update: bool) -> dict[str, Any]:
         options, prior = self._search_options, self._prior_options
-        n_jobs = blas_threads() if self.n_jobs is None else self._threads()
+        n_jobs = self._threads()
         if training.windows is not None:
             asked = self._given_lookbacks or [training.lookback]
             found, channels = search_windows(
@@ -389,9 +389,8 @@ class AutoLinearForecaster(SingleExpertForecaster):
         else:
             level = data.statistics(lengths)
             scale, active = scaled(level)
-            sums = [
-                (data.sums(g, level.mean, [0] * len(lengths), lengths), g) for g in found.groups
-            ]
+            every = [group for group, _ in by_group(found.groups, found.chosen)]
+            sums = [(data.sums(g, level.mean, [0] * len(lengths), lengths), g) for g in every]
             groups = {
                 "sums": sums,
                 "found": found,
@@ -405,7 +404,7 @@ class AutoLinearForecaster(SingleExpertForecaster):
             if data.exog is not None:
                 counted = exog_statistics(data, lengths)
                 groups["regressors"] = [
-                    learnt_regressors(data, g, level.mean, counted, lengths) for g in found.groups
+                    learnt_regressors(data, g, level.mean, counted, lengths) for g in every
                 ]
             state.update(self._solved(groups))
             plan = state["plan_"]
@@ -433,27 +432,31 @@ class AutoLinearForecaster(SingleExpertForecaster):
         found: Found = groups["found"]
         scale, active = groups["scale"]
         horizon = groups["sums"][0][0].horizon
-        beside: list[Any] = [None] * len(found.groups)
+        every = by_group(found.groups, found.chosen)
+        beside: list[Any] = [None] * len(every)
         if groups["regressors"] is not None:
             beside = [
-                part.problem(groups["periods"], g.lookback)
-                for part, g in zip(groups["regressors"], found.groups, strict=True)
+                part.problem(groups["periods"], group.lookback)
+                for part, (group, _) in zip(groups["regressors"], every, strict=True)
             ]
+        jobs = (
+            delayed(solve_group)(
+                group,
+                chosen,
+                sums,
+                scale,
+                active,
+                features_of(group, groups["prior"], groups["periods"], horizon),
+                regressors,
+            )
+            for (sums, _), (group, chosen), regressors in zip(
+                groups["sums"], every, beside, strict=True
+            )
+        )
+        threads = min(self._threads(), len(every))
         with single_threaded():
-            solutions = [
-                solve_group(
-                    group,
-                    choice,
-                    sums,
-                    scale,
-                    active,
-                    features_of(group, groups["prior"], groups["periods"], horizon),
-                    regressors,
-                )
-                for (sums, group), choice, regressors in zip(
-                    groups["sums"], found.chosen, beside, strict=True
-                )
-            ]
+            solved = Parallel(n_jobs=threads, prefer="threads")(jobs)
+        solutions = [solution for part in solved for solution in part]
         solution = averaged(found.groups, solutions, found.shares)
         plan = make_plan(
             solution,
@@ -484,9 +487,9 @@ class AutoLinearForecaster(SingleExpertForecaster):
         return [end - len(v) + 1 for end, v in zip(ends, training.series, strict=True)], frequencies
 
     def _threads(self) -> int:
-        n_jobs = self.n_jobs
-        assert n_jobs is not None
-        return max(1, int(effective_n_jobs(n_jobs)))
+        if self.n_jobs is None:
+            return blas_threads()
+        return max(1, int(effective_n_jobs(self.n_jobs)))
 
     @staticmethod
     def _periods_given(prior: SeasonalPrior | None) -> tuple[int, ...]:

@@ -26,6 +26,7 @@ from ..solvers import (
     solve_linear,
     solve_with_regressors,
 )
+from ..solvers.exact import ChannelNormals
 from ..solvers.panel_sums import add_series
 from ..solvers.search import GroupLosses, GroupSearch, SearchGrid
 from ..solvers.seasonal_prior import PriorFeatures
@@ -220,19 +221,19 @@ def choices(losses: list[GroupLosses], grid: SearchGrid) -> list[Choice]:
 
 def solve_group(
     group: Group,
-    choice: Choice,
+    chosen: Sequence[Choice],
     sums: WindowSums,
     scale: Float64Array,
     active: npt.NDArray[np.bool_],
     features: PriorFeatures | None,
     regressors: RegressorProblem | None = None,
-) -> LinearSolution:
+) -> list[LinearSolution]:
     """Solve a group with the penalties that were chosen.
 
     Parameters
     ----------
     group : Group
-    choice : Choice
+    chosen : sequence of Choice
     sums : WindowSums
     scale, active : array of shape (C,)
     features : PriorFeatures or None
@@ -240,24 +241,30 @@ def solve_group(
 
     Returns
     -------
-    LinearSolution
+    list of LinearSolution
+        One for every choice.
     """
-    problem = LinearProblem(
-        functional=group.functional(),
-        level=sums.level,
-        scale=scale,
-        active=active,
-        alpha=choice.alpha,
-        fit_intercept=False,
-        individual="partial" if np.isfinite(choice.beta) else False,
-        pooling=choice.beta,
-        features=features,
-        kappa=choice.kappa,
-    )
-    if regressors is None:
-        return solve_linear(sums, problem)
-    assert isinstance(sums, SeriesSums)
-    return solve_with_regressors(sums, problem, regressors)
+    normals, solutions = None, []
+    for choice in chosen:
+        problem = LinearProblem(
+            functional=group.functional(),
+            level=sums.level,
+            scale=scale,
+            active=active,
+            alpha=choice.alpha,
+            fit_intercept=False,
+            individual="partial" if np.isfinite(choice.beta) else False,
+            pooling=choice.beta,
+            features=features,
+            kappa=choice.kappa,
+        )
+        if regressors is not None:
+            assert isinstance(sums, SeriesSums)
+            solutions.append(solve_with_regressors(sums, problem, regressors))
+            continue
+        normals = normals or ChannelNormals(sums, problem)
+        solutions.append(solve_linear(sums, problem, normals))
+    return solutions
 
 
 @dataclass(frozen=True, eq=False)

@@ -199,15 +199,12 @@ class Search:
         if not losses:
             return []
         scale, active = scales[-1]
-        out = []
         every = choices(losses, grid)
-        for own in (False, True):
-            candidates = [c for c in every if np.isfinite(c.beta) == own]
-            if candidates:
-                best = min(candidates, key=lambda c: c.loss)
-                solution = solve_group(group, best, training, scale, active, features)
-                out.append(_Judged(group, candidates, best, solution))
-        return out
+        kinds = [[c for c in every if np.isfinite(c.beta) == own] for own in (False, True)]
+        kinds = [candidates for candidates in kinds if candidates]
+        best = [min(candidates, key=lambda c: c.loss) for candidates in kinds]
+        solutions = solve_group(group, best, training, scale, active, features)
+        return [_Judged(group, *parts) for parts in zip(kinds, best, solutions, strict=True)]
 
     def _with_regressors(
         self, groups: list[Group], chosen: list[Choice], level: Float64Array
@@ -216,18 +213,12 @@ class Search:
         data, stops = self.data, self.folds[-1].stop
         statistics = exog_statistics(data, stops)
         scale, active = scaled(data.statistics(stops))
-        return [
-            solve_group(
-                group,
-                choice,
-                data.sums(group, level, [0] * len(stops), stops),
-                scale,
-                active,
-                self._features(group),
-                regressor_problem(data, group, level, statistics, stops),
-            )
-            for group, choice in zip(groups, chosen, strict=True)
-        ]
+        out = []
+        for group, own in by_group(groups, chosen):
+            sums = data.sums(group, level, [0] * len(stops), stops)
+            beside = regressor_problem(data, group, level, statistics, stops)
+            out += solve_group(group, own, sums, scale, active, self._features(group), beside)
+        return out
 
     def _added_by_regressors(
         self, solution: AveragedSolution, group: Group, sums: WindowSums
@@ -318,6 +309,23 @@ class Search:
             [v[:stop] for v, stop in zip(self.data.series, self.folds[-1].stop, strict=True)]
         )
         return np.asarray(np.nanstd(self.transform.inverse(rows.T[None])[0], axis=1))
+
+
+def by_group(groups: list[Group], chosen: list[Choice]) -> list[tuple[Group, list[Choice]]]:
+    """Return every group once, with what was chosen in it; the order stays.
+
+    Parameters
+    ----------
+    groups : list of Group
+        Equal ones side by side.
+    chosen : list of Choice
+    """
+    out: list[tuple[Group, list[Choice]]] = []
+    for group, choice in zip(groups, chosen, strict=True):
+        if not out or out[-1][0] != group:
+            out.append((group, []))
+        out[-1][1].append(choice)
+    return out
 
 
 def soft_shares(losses: Float64Array, temperature: float) -> Float64Array:

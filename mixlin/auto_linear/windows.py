@@ -95,7 +95,7 @@ def search_windows(
                 whole = sums
                 if held:
                     whole = _sums(group, training.horizon, x, y, weight, level)
-                solution = solve_group(group, best, whole, scale, active, features)
+                solution = solve_group(group, [best], whole, scale, active, features)[0]
                 solutions.append(solution)
                 residuals.append(solution.residual_variance())
     if not groups:

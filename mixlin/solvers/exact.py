@@ -308,8 +308,15 @@ def _measured(
     )
 
 
-class _OwnNormals:
-    """Normal equations of channels, made together and kept where memory allows."""
+class ChannelNormals:
+    """Normal equations of channels, made together and kept where memory allows.
+
+    Parameters
+    ----------
+    sums : WindowSums
+    problem : LinearProblem
+        What it says of penalties is not read.
+    """
 
     def __init__(self, sums: WindowSums, problem: LinearProblem) -> None:
         self._sums, self._problem = sums, problem
@@ -448,25 +455,31 @@ def degrees_of_freedom(gram: FloatArray, penalty: float, metric: FloatArray | No
     return len(gram) - penalty * float(trace)
 
 
-def solve_linear(sums: WindowSums, problem: LinearProblem) -> LinearSolution:
+def solve_linear(
+    sums: WindowSums, problem: LinearProblem, normals: ChannelNormals | None = None
+) -> LinearSolution:
     """Solve a linear forecaster from its sums.
 
     Parameters
     ----------
     sums : WindowSums
     problem : LinearProblem
+    normals : ChannelNormals, optional
+        Of the same sums, for several problems that differ in their penalties alone.
 
     Returns
     -------
     LinearSolution
     """
     if sums.width >= _PARALLEL_WIDTH:
-        return _solve(sums, problem)
+        return _solve(sums, problem, normals)
     with single_threaded():
-        return _solve(sums, problem)
+        return _solve(sums, problem, normals)
 
 
-def _solve(sums: WindowSums, problem: LinearProblem) -> LinearSolution:
+def _solve(
+    sums: WindowSums, problem: LinearProblem, normals: ChannelNormals | None
+) -> LinearSolution:
     L, H, C = sums.lookback, sums.horizon, sums.n_channels
     metric = _full_metric(sums, problem)
     extra = int(sums.eps is not None)
@@ -477,7 +490,7 @@ def _solve(sums: WindowSums, problem: LinearProblem) -> LinearSolution:
     def centered(normal: _Normal) -> tuple[FloatArray, FloatArray]:
         return normal.centered() if problem.fit_intercept else (normal.gram, normal.cross)
 
-    own = _OwnNormals(sums, problem)
+    own = ChannelNormals(sums, problem) if normals is None else normals
 
     def intercept(normal: _Normal, weights: FloatArray) -> FloatArray:
         if not problem.fit_intercept or normal.n <= 0:

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from joblib import Parallel, delayed
-from scipy import linalg
 
 from .exact import has_waves, pseudo_inverse, strength_of
 from .gram import SeriesSums
@@ -367,7 +366,7 @@ class _Basis(NamedTuple):
 
     @classmethod
     def of(cls, gram: FloatArray, held: FloatArray) -> _Basis:
-        values, vectors = linalg.eigh(gram, driver="evd", check_finite=False)
+        values, vectors = np.linalg.eigh(gram)  # unlike scipy's, beside other threads
         return cls(np.maximum(values, 0.0), vectors, vectors.T @ held @ vectors)
 
     def turned(self, matrix: FloatArray) -> FloatArray:
