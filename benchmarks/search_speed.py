@@ -41,8 +41,8 @@ def timed(model, rows, stamps) -> float:
 def defaults() -> None:
     print("data, horizon: protocol, shared=True, with refit (median of", REPEATS, "runs, seconds)")
     cases = [
-        (fetch_ett("h1"), (96, 192, 336, 720)),
-        (fetch_ett("m1"), (96, 192, 336, 720)),
+        (fetch_ett("ETTh1"), (96, 192, 336, 720)),
+        (fetch_ett("ETTm1"), (96, 192, 336, 720)),
         (fetch_illness(), (24, 60)),
     ]
     for data, horizons in cases:
@@ -60,7 +60,7 @@ def defaults() -> None:
 
 
 def plain() -> None:
-    data = fetch_ett("h1")
+    data = fetch_ett("ETTh1")
     rows, stamps, held = train_rows(data)
     lookbacks, alphas = (96, 192, 336, 512, 720), tuple(np.logspace(-6, 3, 100))
     search = ExactSearch(alphas=alphas, betas=(), forgetting=(None,), calendar=0, transform=None)

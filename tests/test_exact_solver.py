@@ -15,7 +15,7 @@ from mixlin import (
 )
 from mixlin.decomposition import moving_average_matrix
 from mixlin.solvers import solve_ridge
-from mixlin.solvers.exact import degrees_of_freedom
+from mixlin.solvers.ridge import degrees_of_freedom
 
 L, H, C = 12, 4, 3
 EVERY = [LinearForecaster, NLinearForecaster, DLinearForecaster, RLinearForecaster]

@@ -44,6 +44,7 @@ from .regressors import added_squares, exog_statistics, exog_sums, regressor_pro
 
 Float64Array = npt.NDArray[np.float64]
 
+_MOST_FORECASTS = 2**16  # of channels, per series, that a group is judged by in data units
 _BLOCK_VALUES = 2**22  # held-out windows that are forecast at a time
 
 
@@ -287,13 +288,17 @@ class Search:
             if len(rows) < L + data.horizon:
                 continue
             windows = np.lib.stride_tricks.sliding_window_view(rows, L + data.horizon, axis=0)
+            by = max(1, -(-len(windows) * rows.shape[1] // _MOST_FORECASTS))
+            while by > 1 and any(np.gcd(by, period) > 1 for period in data.periods):
+                by += 1  # windows of all phases
+            windows = windows[::by]
             size = max(1, _BLOCK_VALUES // (windows.shape[1] * windows.shape[2]))
             for at in range(0, len(windows), size):
                 z = windows[at : at + size]
                 known = None
                 if data.first is not None:
-                    last = data.first[i] + begin + L - 1 + at
-                    known = KnownInputs(last + np.arange(len(z), dtype=np.float64))
+                    last = data.first[i] + begin + L - 1 + by * at
+                    known = KnownInputs(last + by * np.arange(len(z), dtype=np.float64))
                 found = plan.forecast(z[:, :, :L], data.horizon, resolve("numpy"), known=known)
                 error = np.square(found - z[:, :, L:]).mean(axis=2)
                 seen = np.isfinite(error)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..base import Training
 from ..linear import ChannelStatistics
 from ..solvers import DenseSums, ExactSearch, SeasonalPrior, single_threaded
-from ..solvers.exact import degrees_of_freedom
+from ..solvers.ridge import degrees_of_freedom
 from .groups import Group, averaged, choices, features_of, group_losses, solve_group
 from .search import Found, soft_shares
 

@@ -11,13 +11,11 @@ from .balancing import (
     ZLoss,
 )
 from .exact import (
-    ExactSolver,
     LinearProblem,
     LinearSolution,
-    decay_of,
     solve_linear,
-    solve_ridge,
 )
+from .exact_options import ExactSolver, decay_of
 from .exact_search import ExactSearch
 from .fixed_gates import FixedGatesSolver
 from .gradient_solver import GradientSolver
@@ -30,6 +28,7 @@ from .mixture_task import (
 )
 from .regressor_sums import RegressorSums
 from .regressors import RegressorProblem, solve_with_regressors
+from .ridge import solve_ridge
 from .rolling_sums import RollingSums
 from .seasonal_prior import SeasonalPrior, prior_features
 from .spectral import fit_spectral_layer

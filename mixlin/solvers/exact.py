@@ -5,165 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg
-from sklearn.base import BaseEstimator
 
 from ..regressors import Regressors
 from ..threads import single_threaded
-from ..transforms import RULES
+from .ridge import degrees_of_freedom, pseudo_inverse, solve_ridge, strength_of
 from .seasonal_prior import PriorFeatures, prior_coefficients
 from .window_sums import WindowSums
 
 FloatArray = npt.NDArray[np.float64]
 
-_MIN_RCOND = 1e-14
 _PARALLEL_WIDTH = 1024
 _KEPT_BYTES = 2**28  # of channels' moments
 _MIN_FREE_SHARE = 0.05  # bounds the correction where there are hardly more windows than lags
-
-
-class ExactSolver(BaseEstimator):
-    """Options of the exact solver that linear forecasters share.
-
-    Parameters
-    ----------
-    pooling : float, default=100.0
-        For ``individual="partial"``: strength with which per-channel corrections are shrunk
-        towards the shared matrix, relative as ``alpha`` is. 0 fits every channel on its own,
-        infinity keeps the shared matrix. The default did best on the validation spans of
-        several data sets.
-
-    forgetting : float, optional
-        Half-life of a window's weight: in rows from 1 on, below as a share of the training rows.
-        Windows are in the order of time; None lets all count the same.
-    calendar : int, default=0
-        Harmonics of every period, whose cosines and sines, in the phase of the window's last
-        input, add to the forecast of every step; coefficients per channel, solved jointly with the
-        weights and not penalized. Needs series with times (a frame's index, or ``timestamps=``).
-        Periods are those of the ``prior``, found as with ``period="auto"`` where it names none.
-    transform : {None, "auto", "log", "box-cox"}, default=None
-        Power transform of every channel, chosen on the training rows
-        (:class:`mixlin.transforms.ChannelTransform`); forecasts are transformed back. Series only.
-
-    Examples
-    --------
-    >>> from mixlin import DLinearForecaster, ExactSolver
-    >>> DLinearForecaster(individual="partial", solver=ExactSolver(pooling=3.0)).solver.pooling
-    3.0
-    """
-
-    def __init__(
-        self,
-        pooling: float = 100.0,
-        *,
-        forgetting: float | None = None,
-        calendar: int = 0,
-        transform: str | None = None,
-    ) -> None:
-        self.pooling = pooling
-        self.forgetting = forgetting
-        self.calendar = calendar
-        self.transform = transform
-
-    def check(self) -> None:
-        """Raise a ValueError if a parameter is out of range."""
-        if not is_number(self.pooling) or not self.pooling >= 0:
-            raise ValueError(
-                f"The 'pooling' parameter of ExactSolver must be a number >= 0 (inf keeps the "
-                f"shared matrix). Got {self.pooling!r} instead."
-            )
-        check_forgetting(self.forgetting, "ExactSolver")
-        check_calendar(self.calendar, "ExactSolver")
-        check_transform(self.transform, "ExactSolver")
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a real number that is not a truth value.
-
-    Parameters
-    ----------
-    value : object
-    """
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def check_forgetting(value: Any, owner: str) -> None:
-    """Raise a ValueError unless a value is a half-life or None.
-
-    Parameters
-    ----------
-    value : object
-    owner : str
-        Class that has the parameter.
-    """
-    if value is None or (is_number(value) and value > 0):
-        return
-    raise ValueError(
-        f"The 'forgetting' parameter of {owner} must be None or a half-life above 0, in rows "
-        f"from 1 on, below a share of the training rows. Got {value!r} instead."
-    )
-
-
-def check_calendar(value: Any, owner: str) -> None:
-    """Raise a ValueError unless a value is a number of harmonics.
-
-    Parameters
-    ----------
-    value : object
-    owner : str
-    """
-    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0:
-        return
-    raise ValueError(
-        f"The 'calendar' parameter of {owner} must be a number of harmonics, an integer >= 0. "
-        f"Got {value!r} instead."
-    )
-
-
-def check_transform(value: Any, owner: str) -> None:
-    """Raise a ValueError unless a value names a transform or is None.
-
-    Parameters
-    ----------
-    value : object
-    owner : str
-    """
-    if value is not None and value not in RULES:
-        raise ValueError(
-            f"The 'transform' parameter of {owner} must be None or one of {list(RULES)}. Got "
-            f"{value!r} instead."
-        )
-
-
-def decay_of(forgetting: float | None, n_rows: int) -> float:
-    """Return the weight of a window relative to the next one.
-
-    Parameters
-    ----------
-    forgetting : float or None
-        Half-life in rows, or as a share of the training rows.
-    n_rows : int
-        Training rows.
-
-    Returns
-    -------
-    float
-
-    Examples
-    --------
-    >>> from mixlin.solvers.exact import decay_of
-    >>> decay_of(None, 100), decay_of(1, 100), decay_of(0.5, 100) == decay_of(50, 10)
-    (1.0, 0.5, True)
-    """
-    if forgetting is None or np.isinf(forgetting):
-        return 1.0
-    half_life = forgetting if forgetting >= 1 else forgetting * n_rows
-    return float(2.0 ** (-1.0 / half_life))
 
 
 @dataclass(frozen=True)
@@ -333,23 +191,6 @@ class ChannelNormals:
         return _measured(sums, problem, self._kept[c].copy(), channels[c : c + 1])
 
 
-def strength_of(alpha: float, unit: float) -> float:
-    """Return an absolute penalty; infinity stays infinite where nothing varies.
-
-    Parameters
-    ----------
-    alpha : float
-        Relative.
-    unit : float
-        Sum of weights times variance of the inputs.
-
-    Returns
-    -------
-    float
-    """
-    return np.inf if np.isinf(alpha) else alpha * unit
-
-
 def has_waves(sums: WindowSums) -> bool:
     """Whether sums hold products with waves.
 
@@ -358,101 +199,6 @@ def has_waves(sums: WindowSums) -> bool:
     sums : WindowSums
     """
     return len(sums.frequencies) > 0
-
-
-def pseudo_inverse(gram: FloatArray) -> FloatArray:
-    """Return the inverse of the waves' products, zero where they tell nothing apart.
-
-    Parameters
-    ----------
-    gram : array of shape (2 F, 2 F)
-
-    Returns
-    -------
-    array of shape (2 F, 2 F)
-    """
-    return np.asarray(np.linalg.pinv(gram, rcond=1e-9, hermitian=True))
-
-
-def solve_ridge(
-    gram: FloatArray,
-    cross: FloatArray,
-    penalty: float,
-    metric: FloatArray | None = None,
-    prior: FloatArray | None = None,
-) -> FloatArray:
-    """Minimize ``tr(W'GW) - 2 tr(W'B) + penalty * tr((W - W0)' metric (W - W0))``.
-
-    Parameters
-    ----------
-    gram : array of shape (p, p)
-    cross : array of shape (p, horizon)
-    penalty : float
-        Absolute. With 0 and a singular Gram matrix the solution of least norm is returned.
-    metric : array of shape (p, p), optional
-        Positive definite; the identity by default.
-    prior : array of shape (p, horizon), optional
-
-    Returns
-    -------
-    array of shape (p, horizon)
-    """
-    if np.isinf(penalty):
-        return np.zeros_like(cross) if prior is None else prior.copy()
-    system = _penalized(gram, penalty, metric)
-    right = cross
-    if penalty > 0 and prior is not None:
-        right = cross + penalty * (prior if metric is None else metric @ prior)
-    if not system.any():
-        return np.zeros_like(cross) if prior is None else prior.copy()
-    factor = _cholesky(system)
-    if factor is not None:
-        weights, _ = linalg.lapack.dpotrs(factor, right, lower=0)
-        return np.asarray(weights, order="C")
-    values, vectors = linalg.eigh(system)
-    keep = values > len(gram) * np.finfo(np.float64).eps * values[-1]
-    return np.asarray(vectors[:, keep] @ ((vectors[:, keep].T @ right) / values[keep, None]))
-
-
-def _penalized(gram: FloatArray, penalty: float, metric: FloatArray | None) -> FloatArray:
-    if metric is not None:
-        return np.asarray(gram + penalty * metric)
-    system = gram.copy()
-    system[np.diag_indices(len(gram))] += penalty
-    return np.asarray(system)
-
-
-def _cholesky(system: FloatArray) -> FloatArray | None:
-    """Return the upper factor of a symmetric matrix; None if it is singular up to rounding."""
-    norm = float(np.abs(system).sum(axis=0).max())
-    factor, info = linalg.lapack.dpotrf(system.T, lower=0)  # its own transpose, no copy
-    if info != 0 or linalg.lapack.dpocon(factor, norm)[0] <= _MIN_RCOND:
-        return None
-    return np.asarray(factor)
-
-
-def degrees_of_freedom(gram: FloatArray, penalty: float, metric: FloatArray | None = None) -> float:
-    """Return the trace of the hat matrix of a ridge fit.
-
-    Parameters
-    ----------
-    gram : array of shape (p, p)
-    penalty : float
-    metric : array of shape (p, p), optional
-
-    Returns
-    -------
-    float
-        Between 0 and p.
-    """
-    factor = _cholesky(_penalized(gram, penalty, metric))
-    if factor is None:
-        values = linalg.eigvalsh(gram)
-        return float((values > len(gram) * np.finfo(np.float64).eps * values[-1]).sum())
-    inverse, _ = linalg.lapack.dpotri(factor, lower=0)
-    product = np.triu(inverse) if metric is None else np.triu(inverse * metric)
-    trace = np.trace(product) if metric is None else 2 * product.sum() - np.trace(product)
-    return len(gram) - penalty * float(trace)
 
 
 def solve_linear(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from .exact import check_calendar, check_forgetting, check_transform, is_number
+from .exact_options import check_calendar, check_forgetting, check_transform, is_number
 from .search import SearchGrid
 
 LEVELS = ("last", "mean")

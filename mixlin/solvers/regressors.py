@@ -20,9 +20,10 @@ from scipy import linalg
 from ..regressors import Regressors, past_columns
 from ..threads import single_threaded
 from . import exact
-from .exact import LinearProblem, LinearSolution, pseudo_inverse, solve_ridge
+from .exact import LinearProblem, LinearSolution
 from .gram import SeriesSums
 from .regressor_sums import JointSums, RegressorSums
+from .ridge import cholesky, penalized, pseudo_inverse, solve_ridge
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
@@ -266,8 +267,8 @@ class _Ridge:
         self, penalty: float, metric: FloatArray | None, prior: FloatArray | None
     ) -> FloatArray | None:
         p, H = len(self.gram) - 1, self.cross.shape[1]
-        system = exact._penalized(self.gram[:p, :p], penalty, metric)
-        factor = exact._cholesky(system) if system.any() else None
+        system = penalized(self.gram[:p, :p], penalty, metric)
+        factor = cholesky(system) if system.any() else None
         if factor is None:
             return None
         target = self.cross[:p].copy()

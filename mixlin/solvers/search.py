@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from joblib import Parallel, delayed
 
-from .exact import has_waves, pseudo_inverse, strength_of
+from .exact import has_waves
 from .gram import SeriesSums
+from .ridge import pseudo_inverse, strength_of
 from .seasonal_prior import PriorFeatures, prior_coefficients
 from .window_sums import WindowSums
 

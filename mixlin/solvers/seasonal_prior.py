@@ -233,7 +233,9 @@ def repetition(x: FloatArray, period: int) -> float:
     """
     missing = np.isnan(x)
     if missing.any():
-        x = np.where(missing, np.nanmean(np.where(missing.all(1)[:, None], 0.0, x), 1)[:, None], x)
+        count = np.maximum((~missing).sum(axis=1, keepdims=True), 1)
+        mean = np.where(missing, 0.0, x).sum(axis=1, keepdims=True) / count
+        x = np.where(missing, mean, x)
     x = x - x.mean(axis=1, keepdims=True)
     total = np.zeros((len(x), x.shape[1] + 1))
     np.cumsum(x, axis=1, out=total[:, 1:])
