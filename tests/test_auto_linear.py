@@ -415,7 +415,7 @@ def test_a_panel_is_the_wide_frame_where_both_have_the_same_rows():
     assert np.allclose(one.predict().to_numpy().T.ravel(), other.predict()["forecast"], atol=1e-9)
 
 
-@pytest.mark.data("ETTh1")
+@pytest.mark.data("ETTh1.csv")
 def test_the_recipe_on_etth1(data_home, monkeypatch):
     search = ExactSearch()  # the settings of the first trials, written down in full
     search.set_params(
