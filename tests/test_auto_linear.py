@@ -322,6 +322,75 @@ def test_gaps_leave_windows_out():
         few().fit(series).predict()
 
 
+def test_what_a_review_found():
+    rng = np.random.default_rng(0)
+    # a half-life that is short beside the series
+    long = rng.standard_normal(30_000)
+    fast = clone(FEW).set_params(forgetting=(24.0,))
+    assert np.isfinite(AutoLinearForecaster(48, 4, solver=fast).fit(long).predict()).all()
+    plain = NLinearForecaster(48, 4, solver=ExactSolver(forgetting=24)).fit(long)
+    tail = NLinearForecaster(48, 4, solver=ExactSolver(forgetting=24)).fit(long[-5000:])
+    assert np.allclose(plain.coef_, tail.coef_, atol=1e-2)
+    # no penalty at all
+    free = ExactSearch(alphas=(0.0, 1.0), corrected=(0.0,), betas=(1.0,))
+    model = AutoLinearForecaster(24, 6, solver=free).fit(daily(400))
+    assert np.isfinite(model.predict()).all()
+    assert not np.isnan(model.cv_results_["mean_validation_error"]).any()
+    # the season of most series is that of all, whichever is the longest
+    noise = rng.standard_normal((900, 2))
+    several = [noise, *(daily(800, seed=k) for k in range(4))]
+    assert few().fit(several).periods_ == (24,)
+    # numbers of rows are no times
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(daily(900))
+    model = few().fit(frame)
+    assert model.plan_.calendar is None
+    again = model.predict(frame[-60:].reset_index(drop=True)).to_numpy()
+    assert np.allclose(again, model.predict().to_numpy())
+    # a period that was asked for is read
+    asked = AutoLinearForecaster(horizon=24, prior=SeasonalPrior(168), solver=FEW).fit(daily(1000))
+    assert asked.lookback_ >= 168
+
+
+def test_held_out_windows_are_not_learnt_from_without_a_refit():
+    z = np.lib.stride_tricks.sliding_window_view(daily(300, 1)[:, 0], 36)
+    x, y = z[:, :30], z[:, 30:].copy()
+    one = ExactSearch(alphas=(1.0,), betas=())
+    model = AutoLinearForecaster(solver=one).with_validation(50)
+    before = clone(model).fit(x, y).coef_
+    y[-50:] += 100.0
+    assert np.array_equal(clone(model).fit(x, y).coef_, before)
+    assert not np.allclose(clone(model).set_params(refit=True).fit(x, y).coef_, before)
+
+
+def test_intervals_of_short_and_constant_series_are_in_their_units():
+    rows = daily(500, 1, noise=0.5)
+    search = clone(FEW).set_params(transform=None)
+    base = AutoLinearForecaster(24, 12, solver=search, validation=100)
+    pd = pytest.importorskip("pandas")
+    index = pd.date_range("2024-01-01", periods=500, freq="h")
+
+    def long(**series):
+        parts = [
+            pd.DataFrame({"unique_id": name, "ds": index[-len(v) :], "y": v})
+            for name, v in series.items()
+        ]
+        return pd.concat(parts)
+
+    some = {f"s{k}": daily(500, 1, seed=k, noise=0.5)[:, 0] for k in range(4)}
+    short = clone(base).fit(long(**some, short=1e4 * rows[-40:, 0]))
+    width = short.predict_interval()
+    width["width"] = width["upper"] - width["lower"]
+    means = width.groupby("unique_id")["width"].mean()
+    assert 2e3 < means["short"] / means["s0"] < 5e4
+    new = long(new=rows[:, 0])
+    alone = clone(base).fit(long(**some)).predict_interval(new)
+    beside = {f"c{k}": np.full(500, 1.0) for k in range(8)}
+    both = clone(base).fit(long(**some, **beside)).predict_interval(new)
+    ratio = (both["upper"] - both["lower"]).mean() / (alone["upper"] - alone["lower"]).mean()
+    assert 0.9 < ratio < 1.1
+
+
 def test_many_series_of_different_lengths():
     series = [daily(n, seed=n) for n in (500, 300, 60, 900)]
     model = few().fit(series)

@@ -221,6 +221,8 @@ def test_parameters_out_of_range_are_refused(cls, name):
     if name not in inspect.signature(cls).parameters:
         pytest.skip(f"{cls.__name__} has no parameter {name}")
     for value in BAD_PARAMETERS[name]:
+        if (cls, value) == (mixlin.AutoLinearForecaster, [3]):
+            continue  # lookbacks to try
         params = {"lookback": L, "horizon": H, name: value}
         for estimator in estimators(cls, **params):
             match = rf"The '{name}' parameter of {cls.__name__} must be"
@@ -568,7 +570,7 @@ def test_who_learns_nothing_is_not_told_more(cls):
         refused(AttributeError, match, lambda m=model: m.partial_fit(series()), model)
 
 
-@each([c for c in TRAINED if c is not mixlin.MoLEForecaster])
+@each([c for c in TRAINED if c not in (mixlin.AutoLinearForecaster, mixlin.MoLEForecaster)])
 def test_further_data_must_fit_to_what_was_learnt(cls):
     fitted = cls(L, H).partial_fit(series())
     match = "was fitted on series; partial_fit got windows. Call fit to start anew"

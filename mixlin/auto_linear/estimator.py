@@ -44,6 +44,8 @@ Float64Array = npt.NDArray[np.float64]
 
 register_record(ExactSearch)
 
+_SHORT_SERIES = 0.1  # share of the series that may be too short for the default lookbacks
+
 
 class AutoLinearForecaster(SingleExpertForecaster):
     """The best linear forecaster for a series, found exactly and in seconds.
@@ -90,12 +92,13 @@ class AutoLinearForecaster(SingleExpertForecaster):
         The averaged matrix on the raw window, oldest lag first; its rows sum to one. In units of
         the transform, where a channel has one.
     prior_coef_, shared_coef_ : arrays of the same shapes, without the channels where shared
-        What ``coef_`` is made of: the fitted prior, and what is added for all channels; the rest is
-        a channel's own.
+        What ``coef_`` is made of, but for the last lag, which windows are measured from: the fitted
+        prior, and what is added for all channels; the rest is a channel's own.
     cv_results_ : dict of arrays of shape (n_candidates,)
         ``lookback``, ``forgetting`` (NaN for none), ``normalization``, ``kappa``, ``alpha``,
         ``beta`` (infinity for shared weights), ``mean_validation_error`` (mean squared error in
-        units of the channels' deviation, the geometric mean over folds) and ``rank``.
+        units of the channels' deviation, after their transform; the geometric mean over folds) and
+        ``rank``.
     best_params_ : dict
         The best candidate.
     best_error_ : float
@@ -270,9 +273,9 @@ class AutoLinearForecaster(SingleExpertForecaster):
     def update(self, X: Any, *, timestamps: Any = None, exog: Any = None) -> AutoLinearForecaster:
         """Learn from rows that continue the training series, with the choices made by ``fit``.
 
-        Lookbacks, penalties, shares and transforms stay; every group is solved again, exactly as
-        if all rows had been given at once, from sums that the new rows are added to. Half-lives
-        stay what they were in rows.
+        Lookbacks, penalties, shares, transforms, scales of channels and the widths of intervals
+        stay; with them, every group is solved again from sums that the new rows are added to,
+        exactly. Half-lives stay what they were in rows.
 
         Parameters
         ----------
@@ -334,7 +337,7 @@ class AutoLinearForecaster(SingleExpertForecaster):
         if training.windows is not None:
             asked = self._given_lookbacks or [training.lookback]
             found, channels = search_windows(
-                training, asked, options, prior, self.shared, self.validation, n_jobs
+                training, asked, options, prior, self.shared, self.validation, self.refit, n_jobs
             )
             plan = make_plan(found.solution, np.empty(0), residual=found.residual)
             plan = replace(plan, n_channels=channels)
@@ -345,7 +348,8 @@ class AutoLinearForecaster(SingleExpertForecaster):
             weight = [np.full(len(v), w) for v, w in zip(series, weight, strict=True)]
         horizon, lengths = training.horizon, tuple(len(v) for v in training.series)
         folds = make_folds(lengths, self.validation, horizon)
-        stops = folds[-1].stop
+        # transforms, periods and lookbacks follow from rows that every fold is fitted on
+        stops = min((fold.stop for fold in folds), key=max)
         known = [v[:stop] for v, stop in zip(series, stops, strict=True)]
         index = training.indexes[0] if training.indexes else None
         periods = (prior or SeasonalPrior()).periods(known, None if index is None else index.freq)
@@ -364,9 +368,7 @@ class AutoLinearForecaster(SingleExpertForecaster):
             None if panel is None else panel.channels,
             training.exog,
         )
-        seasons = tuple(p for p in periods if 2 * p <= max(stops))
-        wanted = self._given_lookbacks or [*default_lookbacks(max(stops), horizon, seasons)]
-        lookbacks = tuple(sorted({int(k) for k in wanted}))
+        lookbacks = self._lookbacks_tried(stops, horizon, periods)
         if max(stops) < min(lookbacks) + horizon:
             raise ValueError(
                 f"validation={self.validation!r} leaves {max(stops)} rows to fit on; lookback + "
@@ -393,7 +395,10 @@ class AutoLinearForecaster(SingleExpertForecaster):
             sums = [(data.sums(g, level.mean, [0] * len(lengths), lengths), g) for g in every]
             groups = {
                 "sums": sums,
-                "found": found,
+                "groups": found.groups,
+                "chosen": found.chosen,
+                "shares": found.shares,
+                "residual": found.residual,
                 "scale": (scale, active),
                 "frequencies": data.frequencies,
                 "periods": periods,
@@ -414,7 +419,8 @@ class AutoLinearForecaster(SingleExpertForecaster):
             for values, c in zip(series, panel.channels, strict=True):
                 tail = values[-longest:, 0]
                 context[longest - len(tail) :, c] = tail
-            plan = panel_plan_of(plan, state, scaled(data.statistics(stops))[0])
+            rows_of = data.statistics(lengths if self.refit else stops)
+            plan = panel_plan_of(plan, state, np.sqrt(rows_of.variance()))
             return {**state, "plan_": plan, "lookback_": longest, "context_": context}
         tails = [np.array(v[-longest:], dtype=np.float64) for v in training.series]
         if training.exog is not None:
@@ -429,10 +435,9 @@ class AutoLinearForecaster(SingleExpertForecaster):
 
     def _solved(self, groups: dict[str, Any]) -> dict[str, Any]:
         """Solve the chosen groups on all rows."""
-        found: Found = groups["found"]
         scale, active = groups["scale"]
         horizon = groups["sums"][0][0].horizon
-        every = by_group(found.groups, found.chosen)
+        every = by_group(groups["groups"], groups["chosen"])
         beside: list[Any] = [None] * len(every)
         if groups["regressors"] is not None:
             beside = [
@@ -457,11 +462,11 @@ class AutoLinearForecaster(SingleExpertForecaster):
         with single_threaded():
             solved = Parallel(n_jobs=threads, prefer="threads")(jobs)
         solutions = [solution for part in solved for solution in part]
-        solution = averaged(found.groups, solutions, found.shares)
+        solution = averaged(groups["groups"], solutions, groups["shares"])
         plan = make_plan(
             solution,
             groups["frequencies"],
-            residual=found.residual,
+            residual=groups["residual"],
             transform=groups["transform"],
             n_channels=len(scale),
         )
@@ -477,14 +482,29 @@ class AutoLinearForecaster(SingleExpertForecaster):
         indexes = training.indexes
         if training.panel is not None or uneven or not len(frequencies):
             return None, np.empty(0)
-        if not indexes or any(i is None for i in indexes):
-            return None, np.empty(0)
+        if not indexes or any(i is None or i.kind == "integer" for i in indexes):
+            return None, np.empty(0)  # numbers of rows often start anew
         assert training.series is not None
         try:
             ends = [series_ordinal(index) for index in indexes]
         except ValueError:  # business days and the like, which have no count
             return None, np.empty(0)
         return [end - len(v) + 1 for end, v in zip(ends, training.series, strict=True)], frequencies
+
+    def _lookbacks_tried(
+        self, stops: Sequence[int], horizon: int, periods: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        """Return the lookbacks that are given, or those that follow from rows and seasons."""
+        given = self._given_lookbacks
+        if given:
+            return tuple(sorted({int(k) for k in given}))
+        rows = int(np.quantile(stops, _SHORT_SERIES, method="lower"))
+        rows = rows if rows > horizon else max(stops)
+        found = default_lookbacks(rows, horizon, tuple(p for p in periods if 2 * p <= rows))
+        asked = self._periods_given(self._prior_options)
+        if asked:  # a period that was asked for must fit
+            found = tuple(k for k in found if k >= max(asked)) or (max(asked),)
+        return found
 
     def _threads(self) -> int:
         if self.n_jobs is None:
@@ -537,6 +557,7 @@ def panel_plan_of(plan: FixedPlan, state: dict[str, Any], scale: Float64Array) -
     state : dict
         With ``prior_coef_`` and ``shared_coef_``.
     scale : array of shape (n_series,)
+        Standard deviations.
     """
     shared = np.asarray(state["shared_coef_"] + state["prior_coef_"])
     if shared.ndim == 3:  # priors of their own: their mean

@@ -212,11 +212,16 @@ def choices(losses: list[GroupLosses], grid: SearchGrid) -> list[Choice]:
     found = []
     for k, kappa in enumerate(grid.kappas):
         for a, alpha in enumerate(grid.alphas):
-            found.append(Choice(kappa, alpha, np.inf, float(shared[k, a])))
+            found.append(Choice(kappa, alpha, np.inf, _loss(shared[k, a])))
         for j, a in enumerate(grid.corrected):
             for b, beta in enumerate(grid.betas):
-                found.append(Choice(kappa, grid.alphas[a], beta, float(own[k, j, b])))
+                found.append(Choice(kappa, grid.alphas[a], beta, _loss(own[k, j, b])))
     return found
+
+
+def _loss(value: np.float64) -> float:
+    """Return a loss that can be compared: what is no number is never chosen."""
+    return float(value) if np.isfinite(value) else np.inf
 
 
 def solve_group(

@@ -146,7 +146,7 @@ class Search:
         judged = Parallel(n_jobs=at_once, prefer="threads")(jobs)
         known = [part for parts in judged for part in parts]
         if not known:
-            return self._nothing(statistics[-1].mean, scale, active)
+            return self._nothing(statistics[-1], scale, active)
         groups = [part.group for part in known]
         chosen = [part.best for part in known]
         solutions = [part.solution for part in known]
@@ -173,7 +173,8 @@ class Search:
         unknown = sums.n_windows == 0
         if unknown.any() and not unknown.all():  # no windows of their own: those of the others
             relative = (residual[~unknown] / scale[~unknown, None] ** 2).mean(axis=0)
-            residual[unknown] = np.outer(scale[unknown] ** 2, relative)
+            whole = scaled(data.statistics([len(values) for values in data.series]))[0]
+            residual[unknown] = np.outer(whole[unknown] ** 2, relative)
         return Found(groups, chosen, shares, tried, solution, residual, scale, active)
 
     def _judged(
@@ -242,15 +243,17 @@ class Search:
         return self.data.sums(group, level, begins, fold.last)
 
     def _nothing(
-        self, level: Float64Array, scale: Float64Array, active: npt.NDArray[np.bool_]
+        self,
+        statistics: ChannelStatistics,
+        scale: Float64Array,
+        active: npt.NDArray[np.bool_],
     ) -> Found:
         """Return what is found where no channel changes: every forecast is the last value."""
-        if active.any():
+        if active.any() or not (statistics.count > 0).any():
             raise ValueError(
-                "no fold has both a window of lookback + horizon consecutive rows to fit on and "
-                "one to judge on, free of missing values. Shorten lookback or horizon, hold other "
-                "rows out (validation=), or fill the gaps, for example with "
-                "mixlin.windows.interpolate(X)."
+                "no window of lookback + horizon consecutive rows is free of missing values both "
+                "among the rows to fit on and among those to judge on. Shorten lookback or horizon, hold other rows out "
+                "(validation=), or fill the gaps, for example with mixlin.windows.interpolate(X)."
             )
         group = Group(max(self.lookbacks), None, "last")
         zero = np.zeros((1, group.lookback, self.data.horizon))
@@ -263,7 +266,7 @@ class Search:
             np.ones(1),
             [(group, Choice(np.inf, np.inf, np.inf, 0.0))],
             solution,
-            np.zeros((len(level), self.data.horizon)),
+            np.zeros((len(scale), self.data.horizon)),
             scale,
             active,
         )

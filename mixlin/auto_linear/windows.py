@@ -27,6 +27,7 @@ def search_windows(
     prior: SeasonalPrior | None,
     shared: bool,
     validation: Any,
+    refit: bool,
     n_jobs: int,
 ) -> tuple[Found, int]:
     """Search on windows.
@@ -42,6 +43,8 @@ def search_windows(
     shared : bool
     validation : object
         An integer holds the last windows out; else by generalized cross-validation.
+    refit : bool
+        Whether all windows are learnt from after the choice.
     n_jobs : int
 
     Returns
@@ -93,7 +96,7 @@ def search_windows(
                 chosen.append(best)
                 tried += [(group, c) for c in candidates]
                 whole = sums
-                if held:
+                if held and refit:
                     whole = _sums(group, training.horizon, x, y, weight, level)
                 solution = solve_group(group, [best], whole, scale, active, features)[0]
                 solutions.append(solution)

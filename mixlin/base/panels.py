@@ -271,16 +271,17 @@ def read_panel_training(
         )
     if not update and counts.max() < needed + horizon:
         raise too_short(needed, horizon, int(counts.max()))
-    context = np.full((lookback, panel.n_series), np.nan)
+    kept_rows = lookback if lookback == needed else needed  # else told by the fit
+    context = np.full((kept_rows, panel.n_series), np.nan)
     if before is not None:
         context[:, : before.n_series] = probe.context_
     for values, c, gap in zip(read.values, channels.tolist(), gaps.tolist(), strict=True):
-        tail = values[-lookback:]
+        tail = values[-kept_rows:]
         if gap >= 0:
-            kept = max(0, lookback - len(tail) - gap)
-            context[:kept, c] = context[lookback - kept :, c].copy()
+            kept = max(0, kept_rows - len(tail) - gap)
+            context[:kept, c] = context[kept_rows - kept :, c].copy()
             context[kept:, c] = np.nan
-        context[lookback - len(tail) :, c] = tail
+        context[kept_rows - len(tail) :, c] = tail
     index = _common_index(panel.steps)
     training = Training(
         lookback,

@@ -137,9 +137,9 @@ class ExactSearch(BaseEstimator):
 
 
 def _listed(value: Any) -> list[Any]:
-    return (
-        list(value) if isinstance(value, (Sequence, np.ndarray)) and value is not str else [value]
-    )
+    """Return the entries of a sequence, one that no check passes for anything else."""
+    several = isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str)
+    return list(value) if several else ["nothing"]
 
 
 def default_lookbacks(n_rows: int, horizon: int, periods: tuple[int, ...]) -> tuple[int, ...]:

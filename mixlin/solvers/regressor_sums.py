@@ -132,14 +132,13 @@ class JointSums(SeriesSums):
         self, rows: npt.NDArray[np.floating], n_windows: int, first_row: float
     ) -> None:
         M, C = self._length, self.n_series
-        weight = self._age_weight(0, first_row)
         n_fft = next_fast_len(min(n_windows + M - 1, max(_FFT_LENGTH, 4 * M)), real=True)
         block = n_fft - M + 1
         group = max(1, _FFT_ELEMENTS // (n_fft * self.n_regressors))
         for start in range(0, n_windows, block):
             size = min(block, n_windows - start)
             z = rows[start : start + size + M - 1].T - self.level[:, None]
-            w = weight * self.decay ** -(start + np.arange(size, dtype=np.float64))
+            w = self._window_weights(0, first_row + start, size)
             u = z[C:]
             ahead, begins = rfft(u, n_fft), np.conj(rfft(w * u[:, :size], n_fft))
             self._regressor_row += irfft(begins[:, None] * ahead, n_fft)[:, :, :M]

@@ -46,8 +46,9 @@ class RollingSums(WindowSums):
     >>> sums = RollingSums(np.array([[1.0], [2.0], [3.0], [4.0]]), 2, 1, np.zeros(1))
     >>> sums.move(0, 3)  # the window 1 2 3
     >>> sums.move(1, 4)  # the window 2 3 4
-    >>> sums.moments(np.ones(1), np.zeros(1), np.array([0]))[:3, 2].tolist()
-    [8.0, 12.0, 16.0]
+    >>> moments = sums.moments(np.ones(1), np.zeros(1), np.array([0]))
+    >>> (moments[-1, :3] + sums.level).tolist()
+    [2.0, 3.0, 4.0]
     """
 
     def __init__(

@@ -220,7 +220,8 @@ class GroupSearch:
             losses[k] = path / H
             for j, a in enumerate(grid.corrected):
                 if np.isfinite(grid.alphas[a]):
-                    deltas[k, j] = basis.vectors @ (turned / (basis.values + alphas[a])[:, None])
+                    d = basis.inverse(alphas[a : a + 1])[0]
+                    deltas[k, j] = basis.vectors @ (turned * d[:, None])
         return losses, deltas, coefs
 
     def _take_prior_off(
@@ -373,6 +374,13 @@ class _Basis(NamedTuple):
     def turned(self, matrix: FloatArray) -> FloatArray:
         return np.asarray(self.vectors.T @ matrix)
 
+    def inverse(self, penalties: FloatArray) -> FloatArray:
+        """Return ``1 / (values + penalty)``, for the solution of least norm without a penalty."""
+        with np.errstate(divide="ignore"):
+            d = 1.0 / (self.values + penalties[:, None])
+        floor = len(self.values) * np.finfo(np.float64).eps * self.values[-1]
+        return np.where((penalties[:, None] == 0) & (self.values <= floor), 0.0, d)
+
     def path(
         self, cross: FloatArray, held: FloatArray, square: float, penalties: FloatArray
     ) -> FloatArray:
@@ -388,9 +396,5 @@ class _Basis(NamedTuple):
         """
         inner = self.held * (cross @ cross.T)
         line = (cross * held).sum(axis=1)
-        with np.errstate(divide="ignore"):
-            d = 1.0 / (self.values + penalties[:, None])
-        floor = len(self.values) * np.finfo(np.float64).eps * self.values[-1]
-        none = (penalties[:, None] == 0) & (self.values <= floor)
-        d = np.where(none, 0.0, d)  # without a penalty the solution of least norm
+        d = self.inverse(penalties)
         return np.asarray(square - 2 * d @ line + np.einsum("ai,ai->a", d @ inner, d))

@@ -172,7 +172,7 @@ def find_periods(
     Parameters
     ----------
     series : list of array of shape (T, C)
-        The newest rows of the longest one are searched.
+        The newest rows of some of them, and of their channels, are searched; the median counts.
     natural : sequence of int
         Tried first, ascending: the first one that the rows repeat after, and one more after which
         they repeat more nearly.
@@ -189,27 +189,35 @@ def find_periods(
     >>> find_periods([np.tile([1.0, 5.0, 2.0, 4.0, 9.0], 40)[:, None]])
     (5,)
     """
-    rows = max(series, key=len)[-_SEARCHED_ROWS:]
-    by = max(1, -(-rows.shape[1] // _SEARCHED_CHANNELS))
-    x = np.asarray(rows[:, ::by], dtype=np.float64).T
+    pairs = [(i, c) for i, values in enumerate(series) for c in range(values.shape[1])]
+    by = max(1, -(-len(pairs) // _SEARCHED_CHANNELS))
+    columns = [np.asarray(series[i][-_SEARCHED_ROWS:, c], float) for i, c in pairs[::by]]
+
+    def repeats(period: int) -> float:
+        long = [x for x in columns if 3 * period <= len(x)]
+        if 2 * len(long) < len(columns):
+            return 0.0
+        return float(np.median([repetition(x[None], period) for x in long]))
+
     found: list[int] = []
     strength = 0.0
     for period in natural:
-        if 3 * period > x.shape[1] or len(found) == 2:
-            continue
-        own = repetition(x, period)
+        if len(found) == 2:
+            break
+        own = repeats(period)
         if own > (_REPEATED if not found else 1.0 - _MORE_NEARLY * (1.0 - strength)):
             found.append(int(period))
             strength = own
     if found:
         return tuple(found)
-    periods = np.rint(detect_periods(x)).astype(int)
+    periods = np.rint([detect_periods(x[None])[0] for x in columns]).astype(int)
     distinct, counts = np.unique(periods[periods > 1], return_counts=True)
     for period in distinct[np.argsort(-counts, kind="stable")]:
-        if 3 * period > x.shape[1] or (strength := repetition(x, int(period))) <= _REPEATED:
+        strength = repeats(int(period))
+        if strength <= _REPEATED:
             continue
         parts = [d for d in range(3, period) if period % d == 0]
-        near = [d for d in parts if repetition(x, d) >= _NEARLY * strength]
+        near = [d for d in parts if repeats(d) >= _NEARLY * strength]
         return (int(min([*near, int(period)])),)  # the season, not a multiple of it
     return ()
 

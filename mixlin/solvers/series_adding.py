@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -212,7 +212,7 @@ class AddedSeries(WindowSums):
         n_windows: int,
         first_row: float,
     ) -> None:
-        M, weight = self._length, self._age_weight(int(channels[0]), first_row)
+        M = self._length
         n_fft = next_fast_len(min(n_windows + M - 1, max(_FFT_LENGTH, 4 * M)), real=True)
         block = n_fft - M + 1
         level = self.level[channels][:, None]
@@ -223,11 +223,7 @@ class AddedSeries(WindowSums):
             v = rows[start : start + size + M - 1].T - level
             ahead = rfft(v, n_fft)
             starts = v[:, :size]
-            w: Any = 1.0
-            if self.decay != 1.0:  # relative to the first window, so that nothing overflows
-                w = weight * self.decay ** -(start + np.arange(size, dtype=np.float64))
-            else:
-                w = np.full(size, weight)
+            w = self._window_weights(int(channels[0]), first_row + start, size)
             starts = w * starts
             spectrum += np.conj(rfft(starts, n_fft)) * ahead
             self.n_windows[channels] += w.sum()
@@ -242,6 +238,14 @@ class AddedSeries(WindowSums):
         self._first[channels] += irfft(spectrum, n_fft)[:, :M]
         if self.eps is not None:
             self._scale_cross[channels] += irfft(scale_spectrum, n_fft)[:, :M]
+
+    def _window_weights(self, c: int, first_row: float, size: int) -> FloatArray:
+        """Return the weights of a channel's windows from a row on, the oldest perhaps zero."""
+        weight = float(self._open_weight[c])
+        if self.decay == 1.0:
+            return np.full(size, weight)
+        age = self._next[c] - self._length - first_row - np.arange(size, dtype=np.float64)
+        return np.asarray(weight * self.decay**age)
 
     def _add_waves(
         self,

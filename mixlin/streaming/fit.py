@@ -145,6 +145,11 @@ def _checked_copy(model: Any) -> Any:
             "the model has no horizon, which a series does not tell: set horizon=..., for example "
             f"{type(fitted).__name__}(horizon=24)."
         )
+    if fitted.scale == "series":
+        raise ValueError(
+            "scale='series' measures every series by itself, and a stream is one series. Pass "
+            "scale='auto', 'std' or None."
+        )
     solver = fitted.solver
     if solver is None:
         return fitted
