@@ -253,7 +253,8 @@ class Search:
             raise ValueError(
                 "no window of lookback + horizon consecutive rows is free of missing values both "
                 "among the rows to fit on and among those to judge on. Shorten lookback or "
-                "horizon, hold other rows out (validation=), or fill the gaps, for example with mixlin.windows.interpolate(X)."
+                "horizon, hold other rows out (validation=), or fill the gaps, for example with "
+                "mixlin.windows.interpolate(X)."
             )
         group = Group(max(self.lookbacks), None, "last")
         zero = np.zeros((1, group.lookback, self.data.horizon))
