@@ -372,7 +372,8 @@ def test_update_of_a_search_equals_its_choice_on_all_rows():
     assert abs(made.exog_coef_ - before).max() > 1e-6
     groups = made._groups
     joined = clone(model).fit(values, timestamps=stamps, exog=exog)
-    found = joined._solved({**joined._groups, **{k: groups[k] for k in ("found", "scale")}})
+    kept = {name: groups[name] for name in ("groups", "chosen", "shares", "scale", "residual")}
+    found = joined._solved({**joined._groups, **kept})
     assert_allclose(found["plan_"].regressors.future, made.exog_coef_, rtol=1e-6, atol=1e-8)
 
 

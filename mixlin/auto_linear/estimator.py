@@ -502,7 +502,13 @@ class AutoLinearForecaster(SingleExpertForecaster):
         rows = rows if rows > horizon else max(stops)
         found = default_lookbacks(rows, horizon, tuple(p for p in periods if 2 * p <= rows))
         asked = self._periods_given(self._prior_options)
-        if asked:  # a period that was asked for must fit
+        if asked and max(asked) + horizon > max(stops):
+            raise ValueError(
+                f"period={max(asked)} of the seasonal prior is longer than a window can be: there "
+                f"are {max(stops)} rows to fit on, and horizon={horizon}. Pass a shorter period, "
+                "or more rows."
+            )
+        if asked:
             found = tuple(k for k in found if k >= max(asked)) or (max(asked),)
         return found
 
