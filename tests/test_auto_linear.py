@@ -95,6 +95,7 @@ def test_temperature_zero_takes_the_best_group():
 
 
 def test_it_beats_a_plain_fit_on_a_season_with_little_data():
+    pytest.importorskip("pandas")
     load_data = make_seasonal(24 * 120, n_channels=3, random_state=3, as_frame=True).frame
     auto = evaluate_ltsf(AutoLinearForecaster(), _bunch(load_data), None, 24)
     plain = evaluate_ltsf(NLinearForecaster(), _bunch(load_data), 168, 24)

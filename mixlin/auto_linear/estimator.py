@@ -88,7 +88,7 @@ class AutoLinearForecaster(SingleExpertForecaster):
 
     Attributes
     ----------
-    coef_ : array of shape (horizon, lookback_) or (n_channels, horizon, lookback_)
+    coef_ : array of shape ``(horizon, lookback_)`` or ``(n_channels, horizon, lookback_)``
         The averaged matrix on the raw window, oldest lag first; its rows sum to one. In units of
         the transform, where a channel has one.
     prior_coef_, shared_coef_ : arrays of the same shapes, without the channels where shared

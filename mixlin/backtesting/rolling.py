@@ -87,11 +87,10 @@ def rolling_backtest(
             where the targets are.
         mse, mae : float
             Means over all that is there, in the units of the data (mse: squared).
-        per_step : array of shape (horizon,)
+        per_step, per_channel, per_origin : arrays of shape (horizon,), (n_channels,), (n_origins,)
             Mean squared errors.
-        per_channel : array of shape (n_channels,)
-        per_origin : array of shape (n_origins,)
         seconds : float
+            Wall-clock time.
 
     Raises
     ------

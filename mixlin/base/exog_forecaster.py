@@ -144,7 +144,7 @@ class ExogForecaster(BaseForecaster):
             the training series, a context of shape (n_rows,) or (n_rows, n_channels) with at
             least ``lookback_`` rows, a frame, a list of contexts, or windows of shape
             ``(n_windows, lookback_, n_channels)``. Fitted on a long frame: nothing, a long frame
-            with series that were seen in the fit or not, or windows (n_windows, lookback_, 1).
+            with series that were seen in the fit or not, or windows ``(n_windows, lookback_, 1)``.
         horizon : int, optional
             A shorter one returns the first steps.
         timestamps : array-like, optional
