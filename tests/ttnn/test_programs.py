@@ -14,6 +14,7 @@ from mixlin.routing import (
     SpectralRouter,
     StatisticsRouter,
 )
+from mixlin.solvers import SeasonalPrior
 from tests.mixture_cases import CASES
 from tests.mixture_cases import build as build_case
 from tests.ttnn.gates import DENSE, OTHERS, build, layer
@@ -25,6 +26,7 @@ from tests.ttnn.make_models import (
     START,
     first_steps,
     fit,
+    series,
     windows,
 )
 from tests.ttnn.watched import TABLES, capture, flops, host_forbidden_between_transfers
@@ -92,6 +94,22 @@ def test_every_forecaster_is_one_matrix_product(planned, name, individual, dtype
     model.set_params(backend=backend)
     what = f"{name}, individual={individual}, {dtype}"
     assert count(what, X.shape[2], backend, lambda: model.predict(X)) == ["Matmul"]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_search_is_one_matrix_product(planned, shared):
+    rows = series(0.0)[:900]
+    stamps = np.datetime64("2024-01-01T00") + np.arange(len(rows))
+    model = mixlin.AutoLinearForecaster((48, 96), 24, prior=SeasonalPrior(24), shared=shared)
+    model.fit(rows, timestamps=stamps)
+    assert model.plan_.calendar is not None
+    X, times = windows(0.0, 96), stamps[:96]
+    dated = np.broadcast_to(times, (len(X), 96))
+    host = model.predict(X, timestamps=dated)
+    model.set_params(backend=planned())
+    found = capture(lambda: model.predict(X, timestamps=dated))
+    assert found.names == ["Matmul"]
+    assert host.shape == (len(X), 24, rows.shape[1])
 
 
 @pytest.mark.parametrize("channels", CHANNELS)
