@@ -105,14 +105,24 @@ class LinearSolution(NamedTuple):
     regressors: Regressors | None = None
 
 
-class _Normal(NamedTuple):
-    """Normal equations of features ``(x - level[, s])`` and targets ``y - level``."""
+class NormalEquations(NamedTuple):
+    """Normal equations of features ``(x - level[, s])`` and targets ``y - level``.
+
+    Attributes
+    ----------
+    gram : array of shape (p, p)
+    cross : array of shape (p, horizon)
+    feature_sum : array of shape (p,)
+    target_sum : array of shape (horizon,)
+    n : float
+        Windows; less what calendar terms explain of a constant.
+    """
 
     gram: FloatArray
     cross: FloatArray
     feature_sum: FloatArray
     target_sum: FloatArray
-    n: float  # of windows; less what calendar terms explain of a constant
+    n: float
 
     def centered(self) -> tuple[FloatArray, FloatArray]:
         """Return Gram and cross moments with the intercept profiled out."""
@@ -125,8 +135,22 @@ class _Normal(NamedTuple):
         )
 
 
-def _normal(sums: WindowSums, problem: LinearProblem, channels: npt.NDArray[np.intp]) -> _Normal:
-    """Pool channels, and take calendar terms and the windows' level off."""
+def normal_equations(
+    sums: WindowSums, problem: LinearProblem, channels: npt.NDArray[np.intp]
+) -> NormalEquations:
+    """Pool channels, and take calendar terms and the windows' level off.
+
+    Parameters
+    ----------
+    sums : WindowSums
+    problem : LinearProblem
+    channels : array of shape (n_selected,)
+
+    Returns
+    -------
+    NormalEquations
+        In scaled units.
+    """
     shift = (problem.level - sums.level)[channels]
     moments = sums.moments(problem.scale[channels], shift, channels)
     return _measured(sums, problem, moments, channels)
@@ -137,7 +161,7 @@ def _measured(
     problem: LinearProblem,
     moments: FloatArray,
     channels: npt.NDArray[np.intp],
-) -> _Normal:
+) -> NormalEquations:
     """Profile calendar terms out, take the windows' level off, and cut the moments up, in place."""
     L, M = sums.lookback, sums.lookback + sums.horizon
     if has_waves(sums):
@@ -157,7 +181,7 @@ def _measured(
         moments[:M, :M] += level_square
     features: Any = slice(0, L) if sums.eps is None else np.r_[:L, M]
     gram = moments[:L, :L] if sums.eps is None else moments[np.ix_(features, features)]
-    return _Normal(
+    return NormalEquations(
         gram,
         moments[features, L:M],
         moments[-1, features],
@@ -181,10 +205,10 @@ class ChannelNormals:
         self._kept: FloatArray | None = None
         self._keeps = 8 * sums.n_channels * sums.width**2 <= _KEPT_BYTES
 
-    def __call__(self, c: int) -> _Normal:
+    def __call__(self, c: int) -> NormalEquations:
         sums, problem, channels = self._sums, self._problem, np.arange(self._sums.n_channels)
         if not self._keeps:
-            return _normal(sums, problem, channels[c : c + 1])
+            return normal_equations(sums, problem, channels[c : c + 1])
         if self._kept is None:
             shift = problem.level - sums.level
             self._kept = sums.each_moments(problem.scale, shift, channels)
@@ -227,25 +251,25 @@ def _solve(
     sums: WindowSums, problem: LinearProblem, normals: ChannelNormals | None
 ) -> LinearSolution:
     L, H, C = sums.lookback, sums.horizon, sums.n_channels
-    metric = _full_metric(sums, problem)
+    metric = full_metric(sums, problem)
     extra = int(sums.eps is not None)
     variance = sums.input_variance() / problem.scale**2
     shift = problem.level - sums.level
     n = sums.n_windows
 
-    def centered(normal: _Normal) -> tuple[FloatArray, FloatArray]:
+    def centered(normal: NormalEquations) -> tuple[FloatArray, FloatArray]:
         return normal.centered() if problem.fit_intercept else (normal.gram, normal.cross)
 
     own = ChannelNormals(sums, problem) if normals is None else normals
 
-    def intercept(normal: _Normal, weights: FloatArray) -> FloatArray:
+    def intercept(normal: NormalEquations, weights: FloatArray) -> FloatArray:
         if not problem.fit_intercept or normal.n <= 0:
             return np.zeros(H)
         return np.asarray((normal.target_sum - weights.T @ normal.feature_sum) / normal.n)
 
     addition = None
-    pooled, penalty = (None, 0.0) if problem.individual is True else _pooled(sums, problem)
-    prior = _prior_matrices(sums, problem, own, centered, pooled)
+    pooled, penalty = (None, 0.0) if problem.individual is True else pooled_equations(sums, problem)
+    prior = prior_matrices(sums, problem, own, centered, pooled)
     if prior is not None and extra:
         prior = np.concatenate([prior, np.zeros((len(prior), extra, H))], axis=1)
     common = None
@@ -259,7 +283,7 @@ def _solve(
             bias[c] = intercept(normal, weights[c])
     else:
         if prior is not None and len(prior) > 1:  # what the channels' own priors leave over
-            for c in _pooled_channels(sums, problem):
+            for c in pooled_channels(sums, problem):
                 normal = own(c)
                 pooled = pooled._replace(
                     cross=pooled.cross - normal.gram @ prior[c],
@@ -289,30 +313,80 @@ def _solve(
         bias[~problem.active] = 0.0
     if not problem.functional.any():
         bias = bias + shift[:, None] * (1.0 - weights[:, :L].sum(axis=1))
-    calendar = _calendar(sums, problem, weights, bias) if has_waves(sums) else None
-    residual = partial(_residual_variance, sums, problem, weights, bias)
+    calendar = calendar_coefficients(sums, problem, weights, bias) if has_waves(sums) else None
+    residual = partial(variance_of_residuals, sums, problem, weights, bias)
+    return assembled(sums, problem, weights, bias, residual, calendar, prior, addition, common)
+
+
+def assembled(
+    sums: WindowSums,
+    problem: LinearProblem,
+    weights: FloatArray,
+    bias: FloatArray,
+    residual: Callable[[], FloatArray],
+    calendar: FloatArray | None,
+    prior: FloatArray | None,
+    common: FloatArray | None,
+    shared: tuple[FloatArray, FloatArray] | None,
+    regressors: Regressors | None = None,
+) -> LinearSolution:
+    """Put a solution together.
+
+    Parameters
+    ----------
+    sums : WindowSums
+    problem : LinearProblem
+    weights : array of shape (1 or C, lookback[ + 1], horizon)
+        With the row of the scale feature, where the sums have one.
+    bias : array of shape (C, horizon)
+        Data units.
+    residual, calendar, prior, common, shared, regressors
+        As in :class:`LinearSolution`; ``prior`` with the scale feature's row.
+
+    Returns
+    -------
+    LinearSolution
+    """
+    L = sums.lookback
     if not problem.individual and not np.ptp(bias, axis=0).any():
         bias = bias[:1]
     return LinearSolution(
         np.ascontiguousarray(weights[:, :L]),
         bias if bias.any() else None,
-        np.ascontiguousarray(weights[:, L]) if extra else None,
+        None if sums.eps is None else np.ascontiguousarray(weights[:, L]),
         residual,
         calendar,
         None if prior is None else prior[:, :L],
-        addition,
         common,
+        shared,
+        regressors,
     )
 
 
-def _prior_matrices(
+def prior_matrices(
     sums: WindowSums,
     problem: LinearProblem,
-    own: Callable[[int], _Normal],
-    centered: Callable[[_Normal], tuple[FloatArray, FloatArray]],
-    pooled: _Normal | None,
+    own: Callable[[int], NormalEquations],
+    centered: Callable[[NormalEquations], tuple[FloatArray, FloatArray]],
+    pooled: NormalEquations | None,
 ) -> FloatArray | None:
-    """Return what weights are shrunk towards, (1 or C, lookback, horizon), or None."""
+    """Return what weights are shrunk towards.
+
+    Parameters
+    ----------
+    sums : WindowSums
+    problem : LinearProblem
+    own : callable
+        From a channel to its normal equations.
+    centered : callable
+        From normal equations to a Gram matrix and cross moments.
+    pooled : NormalEquations or None
+        Of all channels, where they are there already.
+
+    Returns
+    -------
+    array of shape (1 or C, lookback, horizon), or None
+    """
     if problem.features is None:
         given = problem.prior
         if given is None or problem.individual is True:
@@ -320,12 +394,12 @@ def _prior_matrices(
         return np.asarray(given.mean(axis=0)[None])
     L, features = sums.lookback, problem.features
 
-    def normal(of: _Normal) -> tuple[FloatArray, FloatArray]:
+    def normal(of: NormalEquations) -> tuple[FloatArray, FloatArray]:
         gram, cross = centered(of)
         return features.normal(gram[:L, :L], cross[:L])
 
     if np.isinf(problem.kappa):
-        whole = _pooled(sums, problem)[0] if pooled is None else pooled
+        whole = pooled_equations(sums, problem)[0] if pooled is None else pooled
         left, right = normal(whole)
         coef = prior_coefficients(left[None], right[None], np.ones(1), np.inf)
         return features.matrix(coef)
@@ -334,15 +408,28 @@ def _prior_matrices(
     left = np.array([a for a, _ in parts]) / n[:, None, None]
     right = np.array([r for _, r in parts]) / n[:, None]
     counted = np.zeros(sums.n_channels)
-    counted[_pooled_channels(sums, problem)] = 1.0
+    counted[pooled_channels(sums, problem)] = 1.0
     coef = prior_coefficients(left, right, counted * sums.n_windows, problem.kappa)
     return features.matrix(coef)
 
 
-def _calendar(
+def calendar_coefficients(
     sums: WindowSums, problem: LinearProblem, weights: FloatArray, bias: FloatArray
 ) -> FloatArray:
-    """Return the coefficients of the waves, (C, 2 F, horizon), in data units."""
+    """Return the coefficients of the waves that go with weights.
+
+    Parameters
+    ----------
+    sums : WindowSums
+    problem : LinearProblem
+    weights : array of shape (1 or C, lookback[ + 1], horizon)
+    bias : array of shape (C, horizon)
+
+    Returns
+    -------
+    array of shape (C, 2 F, horizon)
+        Data units.
+    """
     coef = _residual_coef(weights, sums, problem.functional)
     out = []
     for c in range(sums.n_channels):
@@ -353,23 +440,44 @@ def _calendar(
     return np.array(out)
 
 
-def _pooled_channels(sums: WindowSums, problem: LinearProblem) -> npt.NDArray[np.intp]:
-    """Return the channels that shared weights are learnt from."""
+def pooled_channels(sums: WindowSums, problem: LinearProblem) -> npt.NDArray[np.intp]:
+    """Return the channels that shared weights are learnt from.
+
+    Parameters
+    ----------
+    sums : WindowSums
+    problem : LinearProblem
+
+    Returns
+    -------
+    array of shape (n_selected,)
+    """
     channels = np.flatnonzero(problem.active & (sums.n_windows > 0))
     return channels if len(channels) else np.arange(sums.n_channels)
 
 
-def _pooled(sums: WindowSums, problem: LinearProblem) -> tuple[_Normal, float]:
-    """Return the normal equations of the shared weights and their absolute penalty."""
-    channels = _pooled_channels(sums, problem)
-    normal = _normal(sums, problem, channels)
+def pooled_equations(sums: WindowSums, problem: LinearProblem) -> tuple[NormalEquations, float]:
+    """Return the normal equations of the shared weights and their absolute penalty.
+
+    Parameters
+    ----------
+    sums : WindowSums
+    problem : LinearProblem
+
+    Returns
+    -------
+    equations : NormalEquations
+    penalty : float
+    """
+    channels = pooled_channels(sums, problem)
+    normal = normal_equations(sums, problem, channels)
     variance = (sums.input_variance() / problem.scale**2)[channels]
     weights = sums.n_windows[channels]
     mean = float(np.average(variance, weights=weights)) if weights.any() else 0.0
     return normal, strength_of(problem.alpha, float(weights.sum()) * mean)
 
 
-def _residual_variance(
+def variance_of_residuals(
     sums: WindowSums,
     problem: LinearProblem,
     weights: FloatArray,
@@ -383,12 +491,29 @@ def _residual_variance(
     The mean square of the training residuals times Akaike's (1 + q) / (1 - q), with q the
     degrees of freedom used per window: 1 / (1 - q) undoes the fit to the training noise, 1 + q
     adds the noise of the coefficients.
+
+    Parameters
+    ----------
+    sums : WindowSums
+    problem : LinearProblem
+    weights : array of shape (1 or C, lookback[ + 1], horizon)
+    bias : array of shape (C, horizon)
+        Data units.
+    explained : array of shape (C, horizon), optional
+        Sums of squares that regressors explain, squared data units.
+    n_columns : int
+        Of the regressors, for every channel.
+
+    Returns
+    -------
+    array of shape (C, horizon)
+        Squared data units.
     """
     n = np.maximum(sums.n_windows, 1.0)
     coef = _residual_coef(weights, sums, problem.functional)
     square = sums.quadratic(coef, -bias)
     if has_waves(sums):
-        calendar = _calendar(sums, problem, weights, bias)
+        calendar = calendar_coefficients(sums, problem, weights, bias)
         for c in range(sums.n_channels):  # what the calendar terms explain
             own = calendar[c]
             square[c] -= np.einsum("zh,zh->h", own, sums.waves(c)[1] @ own)
@@ -407,23 +532,23 @@ def _residual_variance(
 def _used_freedom(sums: WindowSums, problem: LinearProblem) -> FloatArray:
     """Return the degrees of freedom per window that the fit used up, one for every channel."""
     C, n = sums.n_channels, np.maximum(sums.n_windows, 1.0)
-    metric = _full_metric(sums, problem)
+    metric = full_metric(sums, problem)
     waves = 2 * len(sums.frequencies) / n
     variance = sums.input_variance() / problem.scale**2
 
-    def used(normal: _Normal, penalty: float, centered: bool, count: float) -> float:
+    def used(normal: NormalEquations, penalty: float, centered: bool, count: float) -> float:
         gram = normal.centered()[0] if centered else normal.gram
         return (degrees_of_freedom(gram, penalty, metric) + centered) / max(count, 1.0)
 
-    each = (_normal(sums, problem, np.array([c])) for c in range(C))  # one at a time
+    each = (normal_equations(sums, problem, np.array([c])) for c in range(C))  # one at a time
     if problem.individual is True:
         strengths = problem.alpha * n * variance
         return waves + [
             used(own, s, problem.fit_intercept, k)
             for own, s, k in zip(each, strengths, n, strict=True)
         ]
-    pooled, penalty = _pooled(sums, problem)
-    count = float(sums.n_windows[_pooled_channels(sums, problem)].sum())
+    pooled, penalty = pooled_equations(sums, problem)
+    count = float(sums.n_windows[pooled_channels(sums, problem)].sum())
     out = waves + used(pooled, penalty, problem.fit_intercept, count)
     if problem.individual == "partial" and np.isfinite(problem.pooling):
         strengths = problem.pooling * n * variance
@@ -431,8 +556,18 @@ def _used_freedom(sums: WindowSums, problem: LinearProblem) -> FloatArray:
     return out
 
 
-def _full_metric(sums: WindowSums, problem: LinearProblem) -> FloatArray | None:
-    """Return the metric of the penalty with the scale feature's place added."""
+def full_metric(sums: WindowSums, problem: LinearProblem) -> FloatArray | None:
+    """Return the metric of the penalty with the scale feature's place added.
+
+    Parameters
+    ----------
+    sums : WindowSums
+    problem : LinearProblem
+
+    Returns
+    -------
+    array of shape (lookback[ + 1], lookback[ + 1]), or None for the identity
+    """
     if problem.metric is None or sums.eps is None:
         return problem.metric
     return np.asarray(linalg.block_diag(problem.metric, np.eye(1)))

@@ -17,12 +17,11 @@ from scipy.fft import irfft, next_fast_len, rfft
 from scipy.linalg.blas import dgemm
 
 from .gram import SeriesSums
+from .series_adding import FFT_ELEMENTS, FFT_LENGTH
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
 
-_FFT_LENGTH = 2**14
-_FFT_ELEMENTS = 2**20
 _BY_CHANNEL = (
     *("n_windows", "level", "_first", "_start_sum", "_scale_cross", "_scale_sum"),
     *("_wave_start", "_wave_sum", "_wave_scale", "_wave_pairs"),
@@ -132,9 +131,9 @@ class JointSums(SeriesSums):
         self, rows: npt.NDArray[np.floating], n_windows: int, first_row: float
     ) -> None:
         M, C = self._length, self.n_series
-        n_fft = next_fast_len(min(n_windows + M - 1, max(_FFT_LENGTH, 4 * M)), real=True)
+        n_fft = next_fast_len(min(n_windows + M - 1, max(FFT_LENGTH, 4 * M)), real=True)
         block = n_fft - M + 1
-        group = max(1, _FFT_ELEMENTS // (n_fft * self.n_regressors))
+        group = max(1, FFT_ELEMENTS // (n_fft * self.n_regressors))
         for start in range(0, n_windows, block):
             size = min(block, n_windows - start)
             z = rows[start : start + size + M - 1].T - self.level[:, None]

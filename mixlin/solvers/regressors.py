@@ -360,19 +360,21 @@ def solve_with_regressors(
 def _solve(sums: SeriesSums, problem: LinearProblem, given: RegressorProblem) -> LinearSolution:
     L, H, C = sums.lookback, sums.horizon, sums.n_channels
     setup = _Setup(sums, problem, given)
-    metric = exact._full_metric(sums, problem)
+    metric = exact.full_metric(sums, problem)
     extra = int(sums.eps is not None)
     variance = sums.input_variance() / problem.scale**2
     shift, n = problem.level - sums.level, sums.n_windows
     active = problem.active & (n > 0)
 
-    def own(c: int) -> Any:
-        return exact._normal(sums, problem, np.array([c]))
+    def own(c: int) -> exact.NormalEquations:
+        return exact.normal_equations(sums, problem, np.array([c]))
 
-    def centered(normal: Any) -> tuple[FloatArray, FloatArray]:
+    def centered(normal: exact.NormalEquations) -> tuple[FloatArray, FloatArray]:
         return normal.centered() if problem.fit_intercept else (normal.gram, normal.cross)
 
-    def ridge(normal: Any, channels: Sequence[int], less: FloatArray | None = None) -> _Ridge:
+    def ridge(
+        normal: exact.NormalEquations, channels: Sequence[int], less: FloatArray | None = None
+    ) -> _Ridge:
         """Pose a problem, ``less`` (1 or C, p + 1, horizon) taken off the targets before."""
         gram = np.block(
             [[normal.gram, normal.feature_sum[:, None]], [normal.feature_sum, normal.n]]
@@ -385,8 +387,10 @@ def _solve(sums: SeriesSums, problem: LinearProblem, given: RegressorProblem) ->
 
         return _Ridge(gram, cross, channels, columns, problem.fit_intercept)
 
-    pooled, penalty = (None, 0.0) if problem.individual is True else exact._pooled(sums, problem)
-    prior = exact._prior_matrices(sums, problem, own, centered, pooled)
+    pooled, penalty = (
+        (None, 0.0) if problem.individual is True else exact.pooled_equations(sums, problem)
+    )
+    prior = exact.prior_matrices(sums, problem, own, centered, pooled)
     if prior is not None and extra:
         prior = np.concatenate([prior, np.zeros((len(prior), extra, H))], axis=1)
     p = L + extra
@@ -398,7 +402,7 @@ def _solve(sums: SeriesSums, problem: LinearProblem, given: RegressorProblem) ->
             w0 = None if prior is None else prior[min(c, len(prior) - 1)]
             found[c] = ridge(own(c), [c] if active[c] else []).solve(strength, metric, w0)
     else:
-        channels = [int(c) for c in exact._pooled_channels(sums, problem)]
+        channels = [int(c) for c in exact.pooled_channels(sums, problem)]
         if prior is not None and len(prior) > 1:  # what the channels' own priors leave over
             start = np.concatenate([prior, np.zeros((C, 1, H))], axis=1)
             for c in channels:
@@ -443,27 +447,18 @@ def _solve(sums: SeriesSums, problem: LinearProblem, given: RegressorProblem) ->
         bias = bias + shift[:, None] * (1.0 - weights[:, :L].sum(axis=1))
     calendar = None
     if exact.has_waves(sums):
-        calendar = exact._calendar(sums, problem, weights, bias)
+        calendar = exact.calendar_coefficients(sums, problem, weights, bias)
         assert waved is not None
         calendar = calendar - waved
     residual = partial(
-        exact._residual_variance,
+        exact.variance_of_residuals,
         *(sums, problem, weights, bias),
         explained=explained,
         n_columns=coef.shape[1] * coef.shape[2],
     )
-    if not problem.individual and not np.ptp(bias, axis=0).any():
-        bias = bias[:1]
-    return LinearSolution(
-        np.ascontiguousarray(weights[:, :L]),
-        bias if bias.any() else None,
-        np.ascontiguousarray(weights[:, L]) if extra else None,
-        residual,
-        calendar,
-        None if prior is None else prior[:, :L],
-        addition,
-        common,
-        _record(setup, coef),
+    record = _record(setup, coef)
+    return exact.assembled(
+        sums, problem, weights, bias, residual, calendar, prior, addition, common, record
     )
 
 

@@ -13,8 +13,8 @@ from .window_sums import WindowSums
 FloatArray = npt.NDArray[np.float64]
 ComplexArray = npt.NDArray[np.complex128]
 
-_FFT_LENGTH = 2**14  # long enough that overlaps cost little, short enough to stay in cache
-_FFT_ELEMENTS = 2**20  # channels are transformed together up to this many values
+FFT_LENGTH = 2**14  # long enough that overlaps cost little, short enough to stay in cache
+FFT_ELEMENTS = 2**20  # channels are transformed together up to this many values
 
 
 class Boundaries(NamedTuple):
@@ -192,7 +192,7 @@ class AddedSeries(WindowSums):
         M = self._length
         n_windows = len(rows) - M + 1
         if n_windows > 0:
-            group = max(1, _FFT_ELEMENTS // min(2 * _FFT_LENGTH, n_windows + 2 * M))
+            group = max(1, FFT_ELEMENTS // min(2 * FFT_LENGTH, n_windows + 2 * M))
             for at in range(0, len(channels), group):
                 part = slice(at, at + group)
                 self._correlate(rows[:, part], channels[part], n_windows, start)
@@ -213,7 +213,7 @@ class AddedSeries(WindowSums):
         first_row: float,
     ) -> None:
         M = self._length
-        n_fft = next_fast_len(min(n_windows + M - 1, max(_FFT_LENGTH, 4 * M)), real=True)
+        n_fft = next_fast_len(min(n_windows + M - 1, max(FFT_LENGTH, 4 * M)), real=True)
         block = n_fft - M + 1
         level = self.level[channels][:, None]
         spectrum = np.zeros((len(channels), n_fft // 2 + 1), dtype=np.complex128)
